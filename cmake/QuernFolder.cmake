@@ -1,0 +1,100 @@
+# One library per folder of src/quern, its tests, benchmarks and fuzz targets found by name:
+#   foo.cpp  foo_test.cpp  foo_bench.cpp  foo_fuzz.cpp  foo.kernel.cpp (once per instruction set)
+
+# quern_folder(NAME [DEPS folder...] [LINK library...])
+function(quern_folder name)
+  cmake_parse_arguments(arg "" "" "DEPS;LINK" ${ARGN})
+  set(dir ${CMAKE_CURRENT_SOURCE_DIR}/${name})
+  file(GLOB_RECURSE sources CONFIGURE_DEPENDS ${dir}/*.cpp)
+  set(tests ${sources})
+  set(benches ${sources})
+  set(fuzzers ${sources})
+  list(FILTER tests INCLUDE REGEX "_test\\.cpp$")
+  list(FILTER benches INCLUDE REGEX "_bench\\.cpp$")
+  list(FILTER fuzzers INCLUDE REGEX "_fuzz\\.cpp$")
+  list(FILTER sources EXCLUDE REGEX "(_test|_bench|_fuzz|\\.kernel|/main)\\.cpp$")
+
+  if(NOT sources)
+    file(WRITE ${CMAKE_BINARY_DIR}/empty.cpp "")
+    set(sources ${CMAKE_BINARY_DIR}/empty.cpp)
+  endif()
+  add_library(quern_${name} STATIC ${sources})
+  target_include_directories(quern_${name} PUBLIC ${PROJECT_SOURCE_DIR}/src)
+  list(TRANSFORM arg_DEPS PREPEND quern_)
+  target_link_libraries(quern_${name} PUBLIC ${arg_DEPS} fmt::fmt PRIVATE quern_options ${arg_LINK})
+
+  if(QUERN_TESTS AND tests)
+    add_executable(quern_${name}_test ${tests})
+    target_link_libraries(quern_${name}_test PRIVATE quern_${name} quern_options GTest::gmock GTest::gtest_main)
+    target_compile_definitions(quern_${name}_test PRIVATE QUERN_SOURCE_DIR="${PROJECT_SOURCE_DIR}")
+    include(GoogleTest)
+    gtest_discover_tests(quern_${name}_test TEST_PREFIX ${name}. DISCOVERY_MODE PRE_TEST DISCOVERY_TIMEOUT 60
+                         PROPERTIES LABELS ${name} TIMEOUT 300 SKIP_REGULAR_EXPRESSION "\\[  SKIPPED \\]")
+  endif()
+  if(QUERN_BENCHMARKS AND benches)
+    add_executable(quern_${name}_bench ${benches})
+    target_link_libraries(quern_${name}_bench PRIVATE quern_${name} quern_options benchmark::benchmark_main)
+  endif()
+  if(QUERN_FUZZERS)
+    foreach(source IN LISTS fuzzers)
+      get_filename_component(target ${source} NAME_WE)
+      add_executable(${target} ${source})
+      target_link_libraries(${target} PRIVATE quern_${name} quern_options)
+      target_link_options(${target} PRIVATE -fsanitize=fuzzer)
+    endforeach()
+  endif()
+endfunction()
+
+# quern_registry(FOLDER SUFFIX TYPE HEADER): for every x.SUFFIX.cpp below FOLDER a constant `SUFFIX_x` of TYPE; generates the
+# sorted table `const TYPE* const SUFFIX_table[]` and its size `SUFFIX_table_size`, declared in HEADER.
+function(quern_registry folder suffix type header)
+  file(GLOB_RECURSE files CONFIGURE_DEPENDS ${CMAKE_CURRENT_SOURCE_DIR}/${folder}/*.${suffix}.cpp)
+  list(SORT files)
+  set(externs "")
+  set(entries "")
+  foreach(file IN LISTS files)
+    get_filename_component(base ${file} NAME)
+    string(REPLACE ".${suffix}.cpp" "" base ${base})
+    string(REPLACE "-" "_" base ${base})
+    string(APPEND externs "extern const ${type} ${suffix}_${base};\n")
+    string(APPEND entries "    &${suffix}_${base},\n")
+  endforeach()
+  set(out ${CMAKE_BINARY_DIR}/generated/quern/${suffix}_table.cpp)
+  file(CONFIGURE OUTPUT ${out} CONTENT
+"// Generated from the names of the files *.${suffix}.cpp.
+#include \"${header}\"
+
+namespace quern {
+${externs}
+const ${type}* const ${suffix}_table[] = {
+${entries}};
+const int ${suffix}_table_size = sizeof(${suffix}_table) / sizeof(${suffix}_table[0]);
+}  // namespace quern
+" @ONLY)
+  target_sources(quern_${folder} PRIVATE ${out})
+endfunction()
+
+# quern_kernels(FOLDER): compiles FOLDER's *.kernel.cpp once per instruction set, in namespace quern::<level>.
+function(quern_kernels folder)
+  file(GLOB kernels CONFIGURE_DEPENDS ${CMAKE_CURRENT_SOURCE_DIR}/${folder}/*.kernel.cpp)
+  if(CMAKE_SYSTEM_PROCESSOR MATCHES "x86_64|AMD64")
+    set(levels x86_64_v2 avx2 avx512)
+  else()
+    set(levels neon)
+  endif()
+  set(flags_x86_64_v2 -march=x86-64-v2)
+  set(flags_avx2 -mavx2 -mfma -mf16c -mbmi2)
+  set(flags_avx512 -mavx512f -mavx512bw -mavx512dq -mavx512vl -mavx512vnni -mavx512bf16 -mavx2 -mfma -mf16c -mbmi2
+                   -mprefer-vector-width=512)
+  set(flags_neon -march=armv8.2-a+dotprod+fp16)
+  foreach(level IN LISTS levels)
+    add_library(quern_${folder}_${level} OBJECT ${kernels})
+    target_include_directories(quern_${folder}_${level} PRIVATE ${PROJECT_SOURCE_DIR}/src)
+    target_compile_definitions(quern_${folder}_${level} PRIVATE QUERN_ISA=${level} QUERN_ISA_${level}=1)
+    # The kernels of a debug build are optimised all the same: without it the tests take minutes.
+    target_compile_options(quern_${folder}_${level} PRIVATE ${flags_${level}} -O2 -fno-lto -fno-exceptions -fno-math-errno)
+    target_link_libraries(quern_${folder}_${level} PRIVATE quern_options)
+    target_sources(quern_${folder} PRIVATE $<TARGET_OBJECTS:quern_${folder}_${level}>)
+    set_property(GLOBAL APPEND PROPERTY QUERN_ISA_LIBRARIES quern_${folder}_${level})
+  endforeach()
+endfunction()

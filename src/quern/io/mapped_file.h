@@ -1,0 +1,35 @@
+// SPDX-License-Identifier: Apache-2.0
+#pragma once
+
+#include <cstddef>
+#include <filesystem>
+#include <span>
+#include <string>
+
+#include "quern/base/result.h"
+
+namespace quern {
+
+/// A regular file mapped for reading. Devices, folders and pipes are refused; an empty file has no bytes.
+class MappedFile {
+ public:
+  static Result<MappedFile> open(const std::filesystem::path& path);
+  MappedFile() = default;
+  MappedFile(MappedFile&& other) noexcept;
+  MappedFile& operator=(MappedFile&& other) noexcept;
+  ~MappedFile();
+
+  std::span<const std::byte> bytes() const { return {data_, size_}; }
+
+ private:
+  const std::byte* data_ = nullptr;
+  size_t size_ = 0;
+};
+
+/// A whole regular file as text, at most `limit` bytes.
+Result<std::string> read_text_file(const std::filesystem::path& path, size_t limit = size_t{1} << 30);
+
+/// Replaces the file in one step (temporary file beside it, fsync, rename): a reader sees the old one or the new one.
+Status write_file_atomically(const std::filesystem::path& path, std::span<const std::byte> bytes);
+
+}  // namespace quern

@@ -1,0 +1,25 @@
+// SPDX-License-Identifier: Apache-2.0
+#pragma once
+
+#include "quern/kernels/isa.h"
+
+namespace quern {
+
+struct MatmulKernels;     // kernels/matmul.h
+struct AttentionKernels;  // kernels/attention.h
+struct VectorKernels;     // kernels/vector.h: norms, activations, rope, exponentials
+struct DeltaKernels;      // kernels/delta.h: causal convolution, delta rule
+
+/// All kernels of one level. Chosen once per process and passed down; never a global "current" table.
+struct KernelTable {
+  Isa isa;
+  const MatmulKernels* matmul;
+  const AttentionKernels* attention;
+  const VectorKernels* vector;
+  const DeltaKernels* delta;
+};
+
+/// The table of a level that `usable_isas` lists.
+const KernelTable& kernel_table(Isa isa);
+
+}  // namespace quern

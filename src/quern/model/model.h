@@ -1,0 +1,73 @@
+// SPDX-License-Identifier: Apache-2.0
+#pragma once
+
+#include <cstdint>
+#include <span>
+#include <string>
+#include <string_view>
+
+#include "quern/ops/attention.h"
+#include "quern/ops/kv.h"
+#include "quern/parallel/pool.h"
+#include "quern/tensor/workspace.h"
+
+namespace quern {
+
+/// What a sequence keeps for one layer. State is data: a model lists its items, the engine allocates, forks, cuts,
+/// checkpoints, saves and frees them and hands `forward` views; no model file does, and no engine file names a model.
+enum class StateKind : uint8_t {
+  rows,      ///< one key and one value row per token, in pages; can be cut back to any length
+  window,    ///< the same, but only the last `window` tokens are ever read again: older pages are given back
+  fixed,     ///< a blob of `floats` numbers, zero at the start, that every token changes; cannot be cut back
+  borrowed,  ///< another item's rows, read only
+};
+struct StateItem {
+  StateKind kind;
+  int layer;
+  int heads = 0, key_width = 0, value_width = 0;  ///< rows, window
+  int window = 0;                                 ///< window: a token sees itself and window - 1 before it
+  int64_t floats = 0;                             ///< fixed
+  int owner = -1;                                 ///< borrowed: index of the item
+};
+
+/// One item of one sequence, valid for one step. Which member counts follows from the item's kind.
+struct StateView {
+  KvView rows;
+  float* fixed = nullptr;
+};
+
+/// Tokens first .. first + count - 1 of the batch belong to one sequence and stand at positions position, position + 1, ...
+struct Run {
+  int first, count;
+  int64_t position;
+  std::span<const StateView> state;  ///< by index of Model::state()
+};
+
+/// One step: tokens of several sequences, one after the other.
+struct Batch {
+  std::span<const int32_t> tokens;
+  std::span<const Run> runs;
+  std::span<const int> outputs;  ///< indices of the tokens whose logits are wanted, ascending
+};
+
+struct ModelInfo {
+  std::string architecture;
+  int n_layer = 0;
+  int64_t n_embd = 0, n_vocab = 0, context_length = 0;
+  int64_t parameters = 0, active_parameters = 0;
+  int64_t weight_bytes = 0;  ///< as packed in memory
+  int64_t step_bytes = 0;    ///< weights a decode step of one token reads
+};
+
+/// Weights and forward pass of one model. Immutable after load; `forward` may run for several callers, each with its own
+/// workspace and pool.
+class Model {
+ public:
+  virtual ~Model() = default;
+  virtual const ModelInfo& info() const = 0;
+  virtual std::span<const StateItem> state() const = 0;
+  /// Writes float logits [outputs, n_vocab]. Token ids must be below n_vocab. The bits of a token's logits depend on its sequence alone.
+  virtual void forward(const Batch& batch, Workspace& workspace, Pool& pool, std::span<float> logits) const = 0;
+};
+
+}  // namespace quern

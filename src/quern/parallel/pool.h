@@ -1,0 +1,57 @@
+// SPDX-License-Identifier: Apache-2.0
+#pragma once
+
+#include <cstdint>
+#include <memory>
+
+#include "quern/base/function_ref.h"
+
+namespace quern {
+
+class Pool;
+
+/// One thread's part in a parallel region. All workers of a region run the same code; work is split by index, and what
+/// one worker wrote another may read only after both passed `barrier()`.
+class Worker {
+ public:
+  int index() const { return index_; }
+  int count() const { return count_; }
+  /// Waits until every worker of the region is here.
+  void barrier() const;
+
+  struct Range {
+    int64_t begin, end;
+  };
+  /// This worker's contiguous share of [0, n), in steps of `grain` (the last may be shorter).
+  Range share(int64_t n, int64_t grain = 1) const;
+
+ private:
+  friend class Pool;
+  Worker(Pool& pool, int index, int count) : pool_(pool), index_(index), count_(count) {}
+  Pool& pool_;
+  int index_, count_;
+};
+
+/// A fixed team of threads; the caller of `run` is worker 0. One region at a time: `run` is for one thread to call.
+/// Waiting spins briefly, then sleeps (futex), so an idle pool costs nothing.
+class Pool {
+ public:
+  explicit Pool(int threads);
+  ~Pool();
+  Pool(const Pool&) = delete;
+  Pool& operator=(const Pool&) = delete;
+
+  int size() const;
+  /// Runs `fn` on every worker and returns when all are done.
+  void run(FunctionRef<void(const Worker&)> fn);
+
+  /// Physical cores this process may use: affinity mask and cgroup quota; at least 1.
+  static int default_threads();
+
+ private:
+  friend class Worker;
+  struct Impl;
+  std::unique_ptr<Impl> impl_;
+};
+
+}  // namespace quern

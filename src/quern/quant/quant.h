@@ -1,0 +1,47 @@
+// SPDX-License-Identifier: Apache-2.0
+#pragma once
+
+#include <cstddef>
+#include <cstdint>
+#include <string_view>
+
+namespace quern {
+
+/// The integer form of a quantized type: element i of a block is  scale[i / group] * value(code[i]) + min[i / group],
+/// value(c) = levels ? levels[c] : c - zero. It loses nothing against `decode`, and is all that packing needs to know:
+/// a new type is packed and multiplied on every instruction set without touching either.
+struct IntegerForm {
+  int group;             ///< columns that share a scale: 16 or 32
+  int code_bits;         ///< codes are 0 .. 2^code_bits - 1; 4 or 8 (5- and 6-bit types say 8)
+  int zero;              ///< subtracted from every code (0 with `levels`)
+  const int8_t* levels;  ///< 16 values by code, or null
+  bool has_min;
+  bool half_scales;      ///< every scale and min is exactly a binary16 number
+  /// One block: codes[block_elems], scales[block_elems / group], mins (untouched unless has_min).
+  void (*split)(const std::byte* block, uint8_t* codes, float* scales, float* mins);
+};
+
+/// A weight type of model files. One per file `*.quant.cpp`, constant `quant_<file>`.
+struct QuantType {
+  std::string_view name;  ///< "Q4_K"
+  uint32_t gguf_id;
+  int block_elems, block_bytes;
+  /// The specification: n_blocks * block_elems floats. Source: the layouts in docs/formats.md.
+  void (*decode)(const std::byte* blocks, float* out, int64_t n_blocks);
+  /// The reverse, for types that have one (the plain floats; round to nearest even); null elsewhere.
+  void (*encode)(const float* in, std::byte* blocks, int64_t n_blocks);
+  const IntegerForm* integer;  ///< null for F32, F16, BF16
+
+  int64_t row_bytes(int64_t columns) const { return columns / block_elems * block_bytes; }
+};
+
+extern const QuantType* const quant_table[];
+extern const int quant_table_size;
+
+/// Null if there is none.
+const QuantType* find_quant_type(uint32_t gguf_id);
+const QuantType* find_quant_type(std::string_view name);
+
+extern const QuantType quant_f32, quant_f16, quant_bf16;
+
+}  // namespace quern

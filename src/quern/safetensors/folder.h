@@ -1,0 +1,56 @@
+// SPDX-License-Identifier: Apache-2.0
+#pragma once
+
+#include <cstdint>
+#include <filesystem>
+#include <memory>
+#include <optional>
+#include <span>
+#include <string>
+#include <string_view>
+
+#include "quern/base/json.h"
+#include "quern/base/result.h"
+#include "quern/tensor/tensor_view.h"
+
+namespace quern::safetensors {
+
+/// Number formats of the container, `dtype` of the header. Those that are weight types here have a QuantType.
+struct Tensor {
+  std::string_view name;
+  std::string_view dtype;  ///< as written: "BF16", "F8_E4M3", ...
+  TensorView view;         ///< type is null where the dtype is no weight type (integers, FP8)
+};
+
+/// A model folder as published on Hugging Face: config.json and model.safetensors, or shards by model.safetensors.index.json.
+/// All files mapped, every bound checked before anything is allocated. Immutable.
+class Folder {
+ public:
+  /// `path`: the folder, or its config.json or one of its .safetensors files.
+  static Result<Folder> open(const std::filesystem::path& path);
+  Folder(Folder&&) noexcept;
+  Folder& operator=(Folder&&) noexcept;
+  ~Folder();
+
+  const Json& config() const;                  ///< config.json
+  const Json& generation_config() const;       ///< generation_config.json, or null
+  std::span<const Tensor> tensors() const;     ///< sorted by name
+  const Tensor* find(std::string_view name) const;
+  const std::filesystem::path& path() const;
+  int64_t file_bytes() const;
+
+  std::optional<std::filesystem::path> tokenizer_json() const;
+  std::optional<std::filesystem::path> tokenizer_config() const;
+  /// chat_template.jinja, else tokenizer_config.json's chat_template (a string, or the one named "default").
+  Result<std::optional<std::string>> chat_template() const;
+
+ private:
+  struct Impl;
+  explicit Folder(std::unique_ptr<Impl> impl);
+  std::unique_ptr<Impl> impl_;
+};
+
+/// The header of one file, for fuzzing and tests: the same checks as Folder::open, on bytes that outlive the result.
+Result<std::vector<Tensor>> parse_file(std::span<const std::byte> bytes);
+
+}  // namespace quern::safetensors

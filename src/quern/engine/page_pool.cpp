@@ -1,0 +1,76 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "quern/engine/page_pool.h"
+
+#include <cstring>
+#include <new>
+#include <utility>
+
+namespace quern {
+namespace {
+constexpr std::align_val_t kAlign{64};
+}
+
+bool MemoryBudget::take(int64_t bytes) {
+  if (bytes > limit_ - used_) return false;
+  used_ += bytes;
+  return true;
+}
+
+PageRef::PageRef(const PageRef& other) : pool_(other.pool_), index_(other.index_) {
+  if (pool_) ++pool_->slots_[index_].refs;
+}
+
+PageRef& PageRef::operator=(PageRef other) noexcept {
+  std::swap(pool_, other.pool_);
+  std::swap(index_, other.index_);
+  return *this;
+}
+
+PageRef::~PageRef() {
+  if (pool_) pool_->release(index_);
+}
+
+std::byte* PageRef::data() const { return pool_ ? pool_->slots_[index_].data.get() : nullptr; }
+
+std::span<std::byte> PageRef::bytes() const { return {data(), static_cast<size_t>(pool_ ? pool_->page_bytes_ : 0)}; }
+
+bool PageRef::shared() const { return pool_ && pool_->slots_[index_].refs > 1; }
+
+void PagePool::Free::operator()(std::byte* p) const { ::operator delete[](p, kAlign); }
+
+PagePool::~PagePool() {
+  QUERN_CHECK(in_use() == 0, "pages are still held");
+  budget_.give(static_cast<int64_t>(slots_.size()) * page_bytes_);
+}
+
+Result<PageRef> PagePool::get() {
+  if (free_.empty()) {
+    if (!budget_.take(page_bytes_))
+      return make_error(ErrorCode::out_of_memory, "context memory: expected at most {} bytes, found {} in use and {} more needed",
+                        budget_.limit(), budget_.used(), page_bytes_);
+    auto* data = static_cast<std::byte*>(::operator new[](page_bytes_, kAlign, std::nothrow));
+    if (!data) {
+      budget_.give(page_bytes_);
+      return make_error(ErrorCode::out_of_memory, "context memory: no room for a page of {} bytes", page_bytes_);
+    }
+    std::memset(data, 0, page_bytes_);
+    slots_.push_back({std::unique_ptr<std::byte[], Free>(data), 0});
+    free_.push_back(static_cast<int>(slots_.size()) - 1);
+  }
+  const int index = free_.back();
+  free_.pop_back();
+  slots_[index].refs = 1;
+  return PageRef(this, index);
+}
+
+Result<PageRef> PagePool::copy(const PageRef& page) {
+  QUERN_TRY(PageRef fresh, get());
+  std::memcpy(fresh.data(), page.data(), page_bytes_);
+  return fresh;
+}
+
+void PagePool::release(int index) {
+  if (--slots_[index].refs == 0) free_.push_back(index);
+}
+
+}  // namespace quern

@@ -1,0 +1,81 @@
+// SPDX-License-Identifier: Apache-2.0
+#pragma once
+
+#include <cstddef>
+#include <cstdint>
+#include <memory>
+#include <span>
+#include <vector>
+
+#include "quern/base/result.h"
+
+namespace quern {
+
+/// Bytes that all state of an engine may take together. Engine thread only.
+class MemoryBudget {
+ public:
+  explicit MemoryBudget(int64_t limit) : limit_(limit) {}
+  bool take(int64_t bytes);
+  void give(int64_t bytes) { used_ -= bytes; }
+  int64_t used() const { return used_; }
+  int64_t limit() const { return limit_; }
+
+ private:
+  int64_t limit_, used_ = 0;
+};
+
+class PagePool;
+
+/// A counted hold on one page. Copies share it; the page goes back to its pool with the last one.
+class PageRef {
+ public:
+  PageRef() = default;
+  PageRef(const PageRef& other);
+  PageRef(PageRef&& other) noexcept : pool_(other.pool_), index_(other.index_) { other.pool_ = nullptr; }
+  PageRef& operator=(PageRef other) noexcept;
+  ~PageRef();
+
+  explicit operator bool() const { return pool_ != nullptr; }
+  std::byte* data() const;
+  std::span<std::byte> bytes() const;
+  /// Somebody else holds it too: copy before writing.
+  bool shared() const;
+  void reset() { *this = PageRef(); }
+
+ private:
+  friend class PagePool;
+  PageRef(PagePool* pool, int index) : pool_(pool), index_(index) {}
+  PagePool* pool_ = nullptr;
+  int index_ = 0;
+};
+
+/// Pages of one size, 64-byte aligned, zeroed when they are new. Freed pages are kept for the next `get`.
+/// Engine thread only; outlives its PageRefs.
+class PagePool {
+ public:
+  PagePool(int64_t page_bytes, MemoryBudget& budget) : page_bytes_(page_bytes), budget_(budget) {}
+  ~PagePool();
+  PagePool(const PagePool&) = delete;
+  PagePool& operator=(const PagePool&) = delete;
+
+  /// out_of_memory when the budget is spent.
+  Result<PageRef> get();
+  /// A page of its own with the same content.
+  Result<PageRef> copy(const PageRef& page);
+
+  int64_t page_bytes() const { return page_bytes_; }
+  int64_t in_use() const { return static_cast<int64_t>(slots_.size() - free_.size()); }
+
+ private:
+  friend class PageRef;
+  struct Free { void operator()(std::byte* p) const; };
+  struct Slot { std::unique_ptr<std::byte[], Free> data; int refs; };
+  void release(int index);
+
+  const int64_t page_bytes_;  // constant after construction
+  MemoryBudget& budget_;
+  std::vector<Slot> slots_;
+  std::vector<int> free_;
+};
+
+}  // namespace quern

@@ -1,0 +1,32 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "quern/engine/runner.h"
+
+#include <numeric>
+
+namespace quern {
+
+Result<std::span<const float>> Runner::step(std::span<const StepPart> parts) {
+  tokens_.clear(), runs_.clear(), outputs_.clear();
+  const int64_t n_vocab = model_.info().n_vocab;
+  for (const StepPart& part : parts) {
+    for (int32_t id : part.tokens)
+      if (id < 0 || id >= n_vocab)
+        return make_error(ErrorCode::invalid_argument, "token id: expected 0 to {}, found {}", n_vocab - 1, id);
+  }
+  for (const StepPart& part : parts) {
+    const int first = static_cast<int>(tokens_.size()), count = static_cast<int>(part.tokens.size());
+    QUERN_CHECK(count > 0, "a part of a step without tokens");
+    QUERN_TRY(std::span<const StateView> state, part.sequence->prepare(count));
+    runs_.push_back({first, count, part.sequence->length(), state});
+    tokens_.insert(tokens_.end(), part.tokens.begin(), part.tokens.end());
+    const int wanted = part.outputs == Outputs::none ? 0 : part.outputs == Outputs::last ? 1 : count;
+    for (int i = count - wanted; i < count; ++i) outputs_.push_back(first + i);
+  }
+  logits_.resize(outputs_.size() * n_vocab);
+  workspace_.reset();
+  model_.forward({tokens_, runs_, outputs_}, workspace_, pool_, logits_);
+  for (const StepPart& part : parts) part.sequence->commit(static_cast<int64_t>(part.tokens.size()));
+  return std::span<const float>(logits_);
+}
+
+}  // namespace quern

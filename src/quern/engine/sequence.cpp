@@ -1,0 +1,149 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "quern/engine/sequence.h"
+
+#include <algorithm>
+#include <cstring>
+
+namespace quern {
+namespace {
+
+bool has_pages(const StateItem& item) { return item.kind == StateKind::rows || item.kind == StateKind::window; }
+
+int64_t pages_for(int64_t tokens) { return (tokens + kKvPageTokens - 1) / kKvPageTokens; }
+
+int64_t blob_bytes(const StateItem& item) { return (item.floats * 4 + 63) / 64 * 64; }
+
+/// The first position that a token at `length` (the next one) can see.
+int64_t window_start(const StateItem& item, int64_t length) {
+  return item.kind == StateKind::window ? std::max<int64_t>(0, length - item.window + 1) : 0;
+}
+
+KvLayout item_layout(const StateItem& item, KvType kv) { return {kv, item.heads, item.key_width, item.value_width}; }
+
+}  // namespace
+
+StateStore::StateStore(std::span<const StateItem> items, KvType kv, int64_t budget_bytes) : items_(items), kv_(kv), budget_(budget_bytes) {
+  for (const StateItem& item : items_) {
+    if (item.kind == StateKind::borrowed) {
+      QUERN_CHECK(item.owner >= 0 && item.owner < static_cast<int>(items_.size()) && has_pages(items_[item.owner]), "a borrowed item without owner");
+      pools_of_items_.push_back(nullptr);
+      continue;
+    }
+    has_fixed_ |= item.kind == StateKind::fixed;
+    const int64_t bytes = has_pages(item) ? item_layout(item, kv).page_bytes() : blob_bytes(item);
+    auto& pool = pools_[bytes];
+    if (!pool) pool = std::make_unique<PagePool>(bytes, budget_);
+    pools_of_items_.push_back(pool.get());
+  }
+}
+
+KvLayout StateStore::layout(int item) const {
+  const StateItem& it = items_[item];
+  return item_layout(it.kind == StateKind::borrowed ? items_[it.owner] : it, kv_);
+}
+
+int64_t StateStore::pages_in_use() const {
+  int64_t n = 0;
+  for (const auto& [bytes, pool] : pools_) n += pool->in_use();
+  return n;
+}
+
+int64_t state_bytes(std::span<const StateItem> items, KvType kv, int64_t tokens) {
+  int64_t bytes = 0;
+  for (const StateItem& item : items) {
+    if (item.kind == StateKind::fixed) bytes += blob_bytes(item);
+    if (item.kind == StateKind::rows) bytes += pages_for(tokens) * item_layout(item, kv).page_bytes();
+    if (item.kind == StateKind::window) bytes += std::min(pages_for(tokens), pages_for(item.window) + 1) * item_layout(item, kv).page_bytes();
+  }
+  return bytes;
+}
+
+Sequence::Sequence(StateStore& store)
+    : store_(&store), pages_(store.items().size()), fixed_(store.items().size()), tables_(store.items().size()), views_(store.items().size()) {}
+
+Status Sequence::grow(int item, int64_t tokens) {
+  PagePool& pool = *store_->pool(item);
+  std::vector<PageRef>& pages = pages_[item];
+  // Copy on write: the step writes into the last page if that is not full.
+  if (length_ % kKvPageTokens != 0 && pages.back().shared()) {
+    QUERN_TRY(pages.back(), pool.copy(pages.back()));
+  }
+  while (static_cast<int64_t>(pages.size()) < pages_for(length_ + tokens)) {
+    QUERN_TRY(PageRef page, pool.get());
+    pages.push_back(std::move(page));
+  }
+  return {};
+}
+
+Result<std::span<const StateView>> Sequence::prepare(int64_t tokens) {
+  const std::span<const StateItem> items = store_->items();
+  const auto give_back = [&] {
+    for (auto& pages : pages_)
+      if (static_cast<int64_t>(pages.size()) > pages_for(length_)) pages.resize(pages_for(length_));
+  };
+  for (int i = 0; i < static_cast<int>(items.size()); ++i) {
+    if (has_pages(items[i])) {
+      if (Status grown = grow(i, tokens); !grown) return give_back(), std::move(grown).error();
+    } else if (items[i].kind == StateKind::fixed) {
+      PagePool& pool = *store_->pool(i);
+      if (!fixed_[i] || fixed_[i].shared()) {
+        Result<PageRef> blob = fixed_[i] ? pool.copy(fixed_[i]) : pool.get();
+        if (!blob) return give_back(), std::move(blob).error();
+        if (!fixed_[i]) std::memset(blob->data(), 0, pool.page_bytes());
+        fixed_[i] = *std::move(blob);
+      }
+    }
+  }
+  for (int i = 0; i < static_cast<int>(items.size()); ++i) {
+    const int source = items[i].kind == StateKind::borrowed ? items[i].owner : i;
+    tables_[i].clear();
+    for (const PageRef& page : pages_[source]) tables_[i].push_back(page.data());
+    views_[i].rows = items[i].kind == StateKind::fixed ? KvView{} : KvView{store_->layout(i), tables_[i]};
+    views_[i].fixed = reinterpret_cast<float*>(fixed_[i].data());
+  }
+  return std::span<const StateView>(views_);
+}
+
+void Sequence::commit(int64_t tokens) {
+  length_ += tokens;
+  const std::span<const StateItem> items = store_->items();
+  for (size_t i = 0; i < items.size(); ++i) {
+    const int64_t gone = window_start(items[i], length_) / kKvPageTokens;
+    for (int64_t p = gone - 1; p >= 0 && pages_[i][p]; --p) pages_[i][p].reset();
+  }
+}
+
+bool Sequence::can_truncate(int64_t length) const {
+  if (length < 0 || length > length_) return false;
+  if (length == length_) return true;
+  if (store_->has_fixed()) return length == 0;
+  const std::span<const StateItem> items = store_->items();
+  for (size_t i = 0; i < items.size(); ++i) {
+    const int64_t first = window_start(items[i], length) / kKvPageTokens;
+    if (items[i].kind == StateKind::window && length > 0 && !pages_[i][first]) return false;
+  }
+  return true;
+}
+
+void Sequence::truncate(int64_t length) {
+  QUERN_CHECK(can_truncate(length), "cut back to where the state does not reach");
+  for (auto& pages : pages_)
+    if (static_cast<int64_t>(pages.size()) > pages_for(length)) pages.resize(pages_for(length));
+  if (length == 0)
+    for (PageRef& blob : fixed_) blob.reset();
+  length_ = length;
+}
+
+void Sequence::restore(const Checkpoint& checkpoint) {
+  length_ = checkpoint.length;
+  pages_ = checkpoint.pages;
+  fixed_ = checkpoint.fixed;
+}
+
+Sequence Sequence::fork() const {
+  Sequence copy(*store_);
+  copy.restore(checkpoint());
+  return copy;
+}
+
+}  // namespace quern

@@ -50,6 +50,9 @@ class LoadedModel {
   const Model& model() const { return *model_; }
   const Tokenizer& tokenizer() const { return *tokenizer_; }
   const ChatTemplate* chat_template() const { return template_ ? &*template_ : nullptr; }
+  /// Texts of the BOS and EOS tokens, as templates want them; empty where the model has none.
+  const std::string& bos_text() const { return bos_text_; }
+  const std::string& eos_text() const { return eos_text_; }
   const GenerationDefaults& defaults() const { return defaults_; }
   const ContextPlan& context() const { return plan_; }
   Isa isa() const { return isa_; }
@@ -67,6 +70,7 @@ class LoadedModel {
   std::unique_ptr<Model> model_;
   std::unique_ptr<Tokenizer> tokenizer_;
   std::optional<ChatTemplate> template_;
+  std::string bos_text_, eos_text_;
   GenerationDefaults defaults_;
   Isa isa_ = Isa::x86_64_v2;
   KvType kv_ = KvType::bf16;

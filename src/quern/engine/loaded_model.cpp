@@ -1,0 +1,175 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "quern/engine/loaded_model.h"
+
+#include <algorithm>
+
+#include "quern/io/mapped_file.h"
+#include "quern/model/architecture.h"
+
+namespace quern {
+namespace {
+
+namespace fs = std::filesystem;
+
+/// A number of generation_config.json, where it is one and makes sense.
+template <typename T>
+std::optional<T> setting(const Json& config, std::string_view key, double min, double max) {
+  const Json* value = config.find(key);
+  if (!value || !value->is_number() || value->number() < min || value->number() > max) return std::nullopt;
+  return static_cast<T>(value->number());
+}
+
+GenerationDefaults read_defaults(const Json& config) {
+  GenerationDefaults out;
+  const Json* sample = config.find("do_sample");
+  if (!sample || *sample != Json(false)) {  // without do_sample the other numbers are transformers' own, not advice
+    out.temperature = setting<float>(config, "temperature", 0, 10);
+    out.top_p = setting<float>(config, "top_p", 0, 1);
+    out.min_p = setting<float>(config, "min_p", 0, 1);
+    out.top_k = setting<int>(config, "top_k", 0, 1e6);
+    out.repeat_penalty = setting<float>(config, "repetition_penalty", 0.01, 10);
+  }
+  const Json* end = config.find("eos_token_id");
+  const auto add = [&](const Json& id) {
+    if (id.is_integer() && id.integer() >= 0 && id.integer() <= INT32_MAX) out.end_ids.push_back(static_cast<TokenId>(id.integer()));
+  };
+  if (end && end->is_array()) std::for_each(end->array().begin(), end->array().end(), add);
+  else if (end) add(*end);
+  return out;
+}
+
+/// A special token of tokenizer_config.json: its text, or an object with `content`.
+std::string token_text(const Json& config, std::string_view key) {
+  const Json* token = config.find(key);
+  if (token && token->is_object()) token = token->find("content");
+  return token && token->is_string() ? token->string() : std::string();
+}
+
+std::string gguf_token_text(const gguf::File& file, std::string_view key) {
+  const gguf::Value* id = file.find(key);
+  const gguf::Value* tokens = file.find("tokenizer.ggml.tokens");
+  if (!id || !tokens || !id->integer()) return {};
+  const int64_t index = *id->integer();
+  if (index < 0 || index >= tokens->size()) return {};
+  return std::string(tokens->string(index).value_or(""));
+}
+
+std::optional<TemplateSource> gguf_template(const gguf::File& file) {
+  const gguf::Value* text = file.find("tokenizer.chat_template");
+  if (!text || !text->string()) return std::nullopt;
+  return TemplateSource{std::string(*text->string()), gguf_token_text(file, "tokenizer.ggml.bos_token_id"),
+                        gguf_token_text(file, "tokenizer.ggml.eos_token_id")};
+}
+
+Result<Json> read_json(const fs::path& path) {
+  QUERN_TRY(std::string text, read_text_file(path));
+  auto json = Json::parse(text);
+  if (!json) return std::move(json).error().in(path.string());
+  return json;
+}
+
+Result<std::optional<TemplateSource>> folder_template(const safetensors::Folder& folder) {
+  QUERN_TRY(std::optional<std::string> text, folder.chat_template());
+  if (!text) return std::optional<TemplateSource>();
+  TemplateSource out{std::move(*text), {}, {}};
+  if (auto path = folder.tokenizer_config()) {
+    QUERN_TRY(Json config, read_json(*path));
+    out.bos_token = token_text(config, "bos_token");
+    out.eos_token = token_text(config, "eos_token");
+  }
+  return std::optional(std::move(out));
+}
+
+Result<std::optional<TemplateSource>> source_template(const ModelSource& source) {
+  if (source.gguf()) return gguf_template(*source.gguf());
+  return folder_template(*source.folder());
+}
+
+/// The template of a tokenizer_config.json on its own: a string, or a list of named ones with a default.
+Result<std::optional<TemplateSource>> config_template(const fs::path& path) {
+  QUERN_TRY(Json config, read_json(path));
+  const Json* text = config.find("chat_template");
+  if (text && text->is_array()) {
+    const Json* chosen = nullptr;
+    for (const Json& named : text->array()) {
+      const Json* name = named.find("name");
+      if (name && *name == Json("default")) chosen = named.find("template");
+    }
+    text = chosen;
+  }
+  if (!text || !text->is_string()) return std::optional<TemplateSource>();
+  return std::optional(TemplateSource{text->string(), token_text(config, "bos_token"), token_text(config, "eos_token")});
+}
+
+}  // namespace
+
+Result<std::unique_ptr<Tokenizer>> load_tokenizer(const ModelSource& source) {
+  if (source.gguf()) return Tokenizer::from_gguf(*source.gguf());
+  const auto json = source.folder()->tokenizer_json();
+  if (!json)
+    return make_error(ErrorCode::not_found, "{}: expected a tokenizer.json, found none", source.folder()->path().string());
+  return Tokenizer::from_json(*json, source.folder()->tokenizer_config());
+}
+
+Result<std::unique_ptr<Tokenizer>> load_tokenizer(const fs::path& path, std::string_view pre) {
+  const std::string extension = path.extension().string();
+  if (extension == ".tiktoken") return Tokenizer::from_tiktoken(path, pre);
+  if (!pre.empty())
+    return make_error(ErrorCode::invalid_argument, "{}: a split rule goes with a .tiktoken file, found '{}'", path.string(), extension);
+  std::error_code ignored;
+  const bool is_json_file = extension == ".json" && path.filename() != "config.json";
+  if (is_json_file || (fs::is_directory(path, ignored) && !fs::exists(path / "config.json", ignored))) {
+    const fs::path file = is_json_file ? path : path / "tokenizer.json";
+    const fs::path config = file.parent_path() / "tokenizer_config.json";
+    return Tokenizer::from_json(file, fs::exists(config, ignored) ? std::optional(config) : std::nullopt);
+  }
+  if (extension == ".gguf") {  // also files that hold nothing but a vocabulary
+    QUERN_TRY(gguf::File file, gguf::File::open(path));
+    return Tokenizer::from_gguf(file);
+  }
+  QUERN_TRY(auto source, ModelSource::open(path));
+  return load_tokenizer(*source);
+}
+
+Result<std::optional<TemplateSource>> load_template_source(const fs::path& path) {
+  const std::string extension = path.extension().string();
+  if (extension == ".jinja") {
+    QUERN_TRY(std::string text, read_text_file(path, 16 << 20));
+    return std::optional(TemplateSource{std::move(text), {}, {}});
+  }
+  if (extension == ".json" && path.filename() != "config.json") return config_template(path);
+  if (extension == ".gguf") {
+    QUERN_TRY(gguf::File file, gguf::File::open(path));
+    return gguf_template(file);
+  }
+  QUERN_TRY(auto source, ModelSource::open(path));
+  return source_template(*source);
+}
+
+Result<std::unique_ptr<LoadedModel>> LoadedModel::load(const fs::path& path, const LoadOptions& options,
+                                                       FunctionRef<bool(int64_t, int64_t)> progress) {
+  std::unique_ptr<LoadedModel> out(new LoadedModel());
+  out->isa_ = options.isa.value_or(best_isa());
+  out->kv_ = options.kv;
+  QUERN_TRY(out->source_, ModelSource::open(path));
+  // What is cheap to refuse comes first: a broken vocabulary should not cost the time of loading weights.
+  QUERN_TRY(out->tokenizer_, load_tokenizer(*out->source_));
+  QUERN_TRY(auto text, source_template(*out->source_));
+  if (text) {
+    auto compiled = ChatTemplate::compile(text->text);
+    if (!compiled) return std::move(compiled).error().in("chat template");
+    out->template_ = *std::move(compiled);
+    out->bos_text_ = text->bos_token;
+    out->eos_text_ = text->eos_token;
+  }
+  if (out->source_->folder()) out->defaults_ = read_defaults(out->source_->folder()->generation_config());
+
+  out->pool_ = std::make_unique<Pool>(options.threads > 0 ? options.threads : Pool::default_threads());
+  QUERN_TRY(out->model_, load_model(*out->source_, {kernel_table(out->isa_), *out->pool_, progress}));
+  QUERN_TRY(out->plan_, plan_context(*out->model_, options.kv, options.context, options.memory_budget, options.sequences));
+  out->store_ = std::make_unique<StateStore>(out->model_->state(), options.kv, out->plan_.state_bytes);
+  out->runner_ = std::make_unique<Runner>(*out->model_, *out->pool_);
+  return out;
+}
+
+}  // namespace quern

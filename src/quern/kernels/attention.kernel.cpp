@@ -1,9 +1,307 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "quern/kernels/attention.h"
 
+#include "quern/kernels/simd.h"
+
 namespace quern::QUERN_ISA {
+namespace {
+
+constexpr int kBlock = kAttentionBlock;
+
+// Register tiles: kRows query rows; scores of kKeyVectors * 16 keys and outputs of kValueVectors * 16 columns at a
+// time.
+#if defined(QUERN_ISA_avx512)
+constexpr int kRows = 6, kKeyVectors = 4, kValueVectors = 4, kFewRows = 3, kFewValueVectors = 8;
+#elif defined(QUERN_ISA_x86_64_v2)
+constexpr int kRows = 3, kKeyVectors = 1, kValueVectors = 1, kFewRows = 1, kFewValueVectors = 2;
+#elif defined(QUERN_ISA_avx2)
+constexpr int kRows = 6, kKeyVectors = 1, kValueVectors = 1, kFewRows = 2, kFewValueVectors = 2;
+#else
+constexpr int kRows = 6, kKeyVectors = 1, kValueVectors = 1, kFewRows = 2, kFewValueVectors = 2;
+#endif
+
+// A block's keys or values as floats, so that many rows convert them once; wider ones are converted by every group of
+// rows.
+constexpr int kScratchWidth = 256;
+
+constexpr float kLowest = -3.40282347e38f;
+constexpr float kMinusInfinity = -__builtin_inff();
+
+template <typename T>
+constexpr bool kScaled = sizeof(T) == 1;
+
+template <typename T>
+const float* token_scales(const T* part, int width) {
+  return reinterpret_cast<const float*>(part + static_cast<int64_t>(width) * kBlock);
+}
+
+struct Rows {
+  const float* q[kAttentionRows];
+  float* out[kAttentionRows];
+  int64_t position[kAttentionRows];
+  float highest[kAttentionRows];  // of the scores so far
+  float mass[kAttentionRows];     // sum of exp(score - highest)
+  float rescale[kAttentionRows];  // what this block multiplies the output by
+};
+
+/// scores[r][t] = Σ_d q[r][d] keys[d][t], d in order: one chain per score, so a score does not know its tile.
+template <int R, typename T>
+void score_rows(const float* const* q, const T* keys, int width, float* scores) {
+  for (int t = 0; t < kBlock; t += kKeyVectors * kLanes) {
+    F32x16 acc[R][kKeyVectors];
+#pragma GCC unroll 8
+    for (int r = 0; r < R; ++r)
+#pragma GCC unroll 8
+      for (int j = 0; j < kKeyVectors; ++j) acc[r][j] = broadcast(0);
+    const T* column = keys + t;
+    for (int d = 0; d < width; ++d, column += kBlock) {
+      F32x16 k[kKeyVectors];
+#pragma GCC unroll 8
+      for (int j = 0; j < kKeyVectors; ++j) k[j] = load(column + j * kLanes);
+#pragma GCC unroll 8
+      for (int r = 0; r < R; ++r) {
+        const F32x16 x = broadcast(q[r][d]);
+#pragma GCC unroll 8
+        for (int j = 0; j < kKeyVectors; ++j) acc[r][j] = fma(x, k[j], acc[r][j]);
+      }
+    }
+#pragma GCC unroll 8
+    for (int r = 0; r < R; ++r)
+#pragma GCC unroll 8
+      for (int j = 0; j < kKeyVectors; ++j) store(scores + r * kBlock + t + j * kLanes, acc[r][j]);
+  }
+}
+
+/// Columns c .. c + C * 16 - 1 (the last n of them only, where C is 1) of out[r] = rescale[r] out[r] + Σ_t p[r][t]
+/// values[t].
+template <int R, int C, typename T>
+QUERN_INLINE void mix_columns(const float* p, const float* rescale, const T* values, int width, int first, int last,
+                              int c, int64_t n, float* const* out) {
+  F32x16 acc[R][C];
+#pragma GCC unroll 8
+  for (int r = 0; r < R; ++r)
+#pragma GCC unroll 8
+    for (int j = 0; j < C; ++j) acc[r][j] = load(out[r] + c + j * kLanes, C == 1 ? n : kLanes) * broadcast(rescale[r]);
+  const T* row = values + static_cast<int64_t>(first) * width + c;
+  for (int t = first; t < last; ++t, row += width) {
+    F32x16 v[C];
+#pragma GCC unroll 8
+    for (int j = 0; j < C; ++j) v[j] = load(row + j * kLanes, C == 1 ? n : kLanes);
+#pragma GCC unroll 8
+    for (int r = 0; r < R; ++r) {
+      const F32x16 x = broadcast(p[r * kBlock + t]);
+#pragma GCC unroll 8
+      for (int j = 0; j < C; ++j) acc[r][j] = fma(x, v[j], acc[r][j]);
+    }
+  }
+#pragma GCC unroll 8
+  for (int r = 0; r < R; ++r)
+#pragma GCC unroll 8
+    for (int j = 0; j < C; ++j) store(out[r] + c + j * kLanes, acc[r][j], C == 1 ? n : kLanes);
+}
+
+template <int R, typename T>
+void mix_rows(const float* p, const float* rescale, const T* values, int width, int first, int last,
+              float* const* out) {
+  constexpr int C = R <= kFewRows ? kFewValueVectors : kValueVectors;
+  int c = 0;
+  for (; c + C * kLanes <= width; c += C * kLanes)
+    mix_columns<R, C>(p, rescale, values, width, first, last, c, kLanes, out);
+  for (; c + kLanes <= width; c += kLanes) mix_columns<R, 1>(p, rescale, values, width, first, last, c, kLanes, out);
+  if (c < width) mix_columns<R, 1>(p, rescale, values, width, first, last, c, width - c, out);
+}
+
+template <typename T, int R = kRows>
+void score(int rows, const float* const* q, const T* keys, int width, float* scores) {
+  if (rows == R) return score_rows<R>(q, keys, width, scores);
+  if constexpr (R > 1) score<T, R - 1>(rows, q, keys, width, scores);
+}
+
+template <typename T, int R = kRows>
+void mix(int rows, const float* p, const float* rescale, const T* values, int width, int first, int last,
+         float* const* out) {
+  if (rows == R) return mix_rows<R>(p, rescale, values, width, first, last, out);
+  if constexpr (R > 1) mix<T, R - 1>(rows, p, rescale, values, width, first, last, out);
+}
+
+template <typename T>
+void widen(const T* from, int64_t n, float* to) {
+  for (int64_t i = 0; i < n; i += kLanes) store(to + i, load(from + i));
+}
+
+/// Tokens first .. last - 1 of the block at `start` that a query at `position` sees.
+struct Seen {
+  int first, last;
+};
+Seen seen(int64_t position, int64_t window, int64_t start) {
+  const int64_t from = window > 0 ? position - window + 1 - start : 0, to = position + 1 - start;
+  return {static_cast<int>(from < 0        ? 0
+                           : from > kBlock ? kBlock
+                                           : from),
+          static_cast<int>(to < 0        ? 0
+                           : to > kBlock ? kBlock
+                                         : to)};
+}
+
+/// Turns a row's raw scores of one block into weights relative to the highest score so far; online softmax
+/// (Milakov and Gimelshein, arXiv 1805.02867).
+void soften(float* s, float scale, const float* key_scales, const float* value_scales, Seen visible, float& highest,
+            float& mass, float& rescale) {
+  F32x16 x[4];
+#pragma GCC unroll 4
+  for (int j = 0; j < 4; ++j) {
+    x[j] = load(s + j * kLanes);
+    if (key_scales) x[j] = x[j] * load(key_scales + j * kLanes);
+    x[j] = x[j] * broadcast(scale);
+  }
+  if (visible.first > 0 || visible.last < kBlock) {
+#pragma GCC unroll 4
+    for (int j = 0; j < 4; ++j) store(s + j * kLanes, x[j]);
+    for (int t = 0; t < visible.first; ++t) s[t] = kMinusInfinity;
+    for (int t = visible.last; t < kBlock; ++t) s[t] = kMinusInfinity;
+#pragma GCC unroll 4
+    for (int j = 0; j < 4; ++j) x[j] = load(s + j * kLanes);
+  }
+  const float block = max(max(max(x[0], x[1]), max(x[2], x[3])));
+  const float top = block > highest ? block : highest;
+#pragma GCC unroll 4
+  for (int j = 0; j < 4; ++j) x[j] = exp(x[j] - broadcast(top));
+  const float added = sum((x[0] + x[1]) + (x[2] + x[3]));
+  float first_lane[kLanes];
+  store(first_lane, exp(broadcast(highest - top)));
+  rescale = first_lane[0];
+  highest = top;
+  mass = mass * rescale + added;
+#pragma GCC unroll 4
+  for (int j = 0; j < 4; ++j) store(s + j * kLanes, value_scales ? x[j] * load(value_scales + j * kLanes) : x[j]);
+}
+
+/// One block for all rows: scores, weights, outputs. Each step goes over all rows while its half of the page is in
+/// cache.
+template <typename T>
+void attend_block(const AttentionTile& tile, int64_t start, const std::byte* page, Rows& rows, int row_count,
+                  float* wide, float* p) {
+  const T* keys = reinterpret_cast<const T*>(page + tile.keys_offset);
+  const T* values = reinterpret_cast<const T*>(page + tile.values_offset);
+  const bool many = row_count > kRows && sizeof(T) != sizeof(float);
+
+  const bool wide_keys = many && tile.key_width <= kScratchWidth;
+  if (wide_keys) widen(keys, static_cast<int64_t>(tile.key_width) * kBlock, wide);
+  for (int r = 0; r < row_count; r += kRows) {
+    const int n = row_count - r < kRows ? row_count - r : kRows;
+    if (wide_keys)
+      score(n, rows.q + r, static_cast<const float*>(wide), tile.key_width, p + r * kBlock);
+    else
+      score(n, rows.q + r, keys, tile.key_width, p + r * kBlock);
+  }
+
+  const float* key_scales = kScaled<T> ? token_scales(keys, tile.key_width) : nullptr;
+  const float* value_scales = kScaled<T> ? token_scales(values, tile.value_width) : nullptr;
+  for (int r = 0; r < row_count; ++r)
+    soften(p + r * kBlock, tile.scale, key_scales, value_scales, seen(rows.position[r], tile.window, start),
+           rows.highest[r], rows.mass[r], rows.rescale[r]);
+
+  const bool wide_values = many && tile.value_width <= kScratchWidth;
+  if (wide_values) widen(values, static_cast<int64_t>(tile.value_width) * kBlock, wide);
+  for (int r = 0; r < row_count; r += kRows) {
+    const int n = row_count - r < kRows ? row_count - r : kRows;
+    // Rows are in order of position: the first reaches back farthest, the last sees the newest. Beyond that the page
+    // may hold anything.
+    const int first = seen(rows.position[r], tile.window, start).first;
+    const int last = seen(rows.position[r + n - 1], tile.window, start).last;
+    if (wide_values)
+      mix(n, p + r * kBlock, rows.rescale + r, static_cast<const float*>(wide), tile.value_width, first, last,
+          rows.out + r);
+    else
+      mix(n, p + r * kBlock, rows.rescale + r, values, tile.value_width, first, last, rows.out + r);
+  }
+}
+
+template <typename T>
+void attend(const AttentionTile& tile) {
+  alignas(64) float wide[kBlock * kScratchWidth];
+  alignas(64) float p[kAttentionRows * kBlock];
+  Rows rows;
+  int row_count = 0;
+  for (int t = 0; t < tile.tokens; ++t)
+    for (int h = 0; h < tile.heads; ++h, ++row_count) {
+      rows.q[row_count] = tile.q + t * tile.q_stride + static_cast<int64_t>(h) * tile.key_width;
+      rows.out[row_count] = tile.out + t * tile.out_stride + static_cast<int64_t>(h) * tile.value_width;
+      rows.position[row_count] = tile.position + t;
+      rows.highest[row_count] = tile.sinks ? tile.sinks[h] : kLowest;
+      rows.mass[row_count] = tile.sinks ? 1.0f : 0.0f;  // the sink's own exp(0)
+      for (int c = 0; c < tile.value_width; ++c) rows.out[row_count][c] = 0;
+    }
+
+  const int64_t newest = tile.position + tile.tokens - 1;
+  const int64_t oldest = tile.window > 0 && tile.position >= tile.window ? tile.position - tile.window + 1 : 0;
+  for (int64_t block = oldest / kBlock; block <= newest / kBlock; ++block)
+    attend_block<T>(tile, block * kBlock, tile.pages[block], rows, row_count, wide, p);
+
+  for (int r = 0; r < row_count; ++r) {
+    const F32x16 inverse = broadcast(1.0f / rows.mass[r]);
+    for (int c = 0; c < tile.value_width; c += kLanes) {
+      const int64_t left = tile.value_width - c;
+      store(rows.out[r] + c, load(rows.out[r] + c, left) * inverse, left);
+    }
+  }
+}
+
+// ---- Writing keys and values.
+
+void put(float x, float, float* to) { *to = x; }
+void put(float x, float, uint16_t* to) { *to = to_bf16(x); }
+void put(float x, float inverse, int8_t* to) {
+  const float rounded = x * inverse + 12582912.0f;  // to nearest even: the sum has no bits below 1
+  *to = static_cast<int8_t>(static_cast<int>(rounded - 12582912.0f));
+}
+
+/// max|x| / 127, and its inverse.
+struct Scale {
+  float value, inverse;
+};
+Scale row_scale(const float* x, int width) {
+  F32x16 highest = broadcast(0);
+  for (int i = 0; i < width; i += kLanes) highest = max(highest, abs(load(x + i, width - i)));
+  const float top = max(highest);
+  // A row of zeros, or of what has no finite scale, is stored as zeros.
+  if (!(top > 0) || !(top <= -kLowest)) return {0, 0};
+  return {top / 127, 127 / top};
+}
+
+template <typename T>
+void store_keys(const KvRows& k) {
+  T* part = reinterpret_cast<T*>(k.part);
+  float inverse[kBlock];
+  for (int t = 0; t < k.count; ++t) {
+    const Scale s = kScaled<T> ? row_scale(k.rows + t * k.stride, k.width) : Scale{1, 1};
+    inverse[t] = s.inverse;
+    if (kScaled<T>) const_cast<float*>(token_scales(part, k.width))[k.slot + t] = s.value;
+  }
+  for (int d = 0; d < k.width; ++d)
+    for (int t = 0; t < k.count; ++t)
+      put(k.rows[t * k.stride + d], inverse[t], part + static_cast<int64_t>(d) * kBlock + k.slot + t);
+}
+
+template <typename T>
+void store_values(const KvRows& v) {
+  T* part = reinterpret_cast<T*>(v.part);
+  for (int t = 0; t < v.count; ++t) {
+    const float* from = v.rows + t * v.stride;
+    const Scale s = kScaled<T> ? row_scale(from, v.width) : Scale{1, 1};
+    if (kScaled<T>) const_cast<float*>(token_scales(part, v.width))[v.slot + t] = s.value;
+    T* to = part + static_cast<int64_t>(v.slot + t) * v.width;
+    for (int c = 0; c < v.width; ++c) put(from[c], s.inverse, to + c);
+  }
+}
+
+}  // namespace
 
 extern const AttentionKernels attention_kernels;
-const AttentionKernels attention_kernels = {};
+const AttentionKernels attention_kernels = {
+    {attend<float>, attend<uint16_t>, attend<int8_t>},
+    {store_keys<float>, store_keys<uint16_t>, store_keys<int8_t>},
+    {store_values<float>, store_values<uint16_t>, store_values<int8_t>},
+};
 
 }  // namespace quern::QUERN_ISA

@@ -1,8 +1,43 @@
 // SPDX-License-Identifier: Apache-2.0
 #pragma once
 
+#include <cstdint>
+
 namespace quern {
 
-struct DeltaKernels {};
+/// Channels first .. first + channels - 1 of a causal depthwise convolution, all pointers at the first of them.
+struct ConvTask {
+  const float* x;  ///< [tokens], x_stride apart
+  int64_t x_stride;
+  const float* weight;  ///< [channels][taps]
+  float* state;         ///< [taps - 1], state_stride apart: the inputs before x, oldest first; moved on by `tokens`
+  int64_t state_stride;
+  float* out;  ///< [tokens], out_stride apart; not x
+  int64_t out_stride;
+  int64_t tokens, channels;
+  int taps;
+};
+
+/// Columns of one head's state of the gated delta rule. A column's bits depend on itself, q, k, gate and beta alone.
+struct DeltaTask {
+  const float* q;  ///< [tokens][key_width], qkv_stride apart, not normalised; likewise k
+  const float* k;
+  const float* v;  ///< [tokens][columns], qkv_stride apart
+  int64_t qkv_stride;
+  const float* gate;  ///< [tokens], gate_stride apart: logarithm of the decay; likewise beta
+  const float* beta;
+  int64_t gate_stride;
+  float* out;  ///< [tokens][columns], out_stride apart
+  int64_t out_stride;
+  float* state;  ///< [key_width][columns], rows state_stride apart
+  int64_t state_stride;
+  int64_t tokens;
+  int key_width, columns;
+};
+
+struct DeltaKernels {
+  void (*conv_silu)(const ConvTask&);
+  void (*delta_rule)(const DeltaTask&);
+};
 
 }  // namespace quern

@@ -10,7 +10,8 @@
 
 namespace quern {
 
-/// Tokens of one sequence in a step: rows first .. first + count - 1 of the step's tensors, at positions from `position`.
+/// Tokens of one sequence in a step: rows first .. first + count - 1 of the step's tensors, at positions from
+/// `position`.
 struct AttentionRun {
   int first, count;
   int64_t position;
@@ -19,17 +20,18 @@ struct AttentionRun {
 
 /// Writes keys [tokens, heads * key_width] and values [tokens, heads * value_width] of all runs into their pages.
 /// The workers split (head, token); a barrier must follow before `attention` reads.
-void store_kv(const Worker& worker, const KernelTable& kernels, std::span<const AttentionRun> runs, const float* k, const float* v);
+void store_kv(const Worker& worker, const KernelTable& kernels, std::span<const AttentionRun> runs, const float* k,
+              const float* v);
 
 /// Causal softmax attention, grouped queries, float32 inside: query head h reads kv head h / (q_heads / kv_heads).
 /// A token at position p sees p - window + 1 .. p (window <= 0: everything). Keys are walked in blocks anchored at
 /// multiples of 64, online softmax: bits of a token depend on its query and the keys before it alone.
 struct AttentionArgs {
   std::span<const AttentionRun> runs;
-  const float* q;      ///< [tokens, q_heads * key_width]
-  float* out;          ///< [tokens, q_heads * value_width]
+  const float* q;  ///< [tokens, q_heads * key_width]
+  float* out;      ///< [tokens, q_heads * value_width]
   int q_heads;
-  float scale;         ///< multiplies q · k
+  float scale;  ///< multiplies q · k
   int window = 0;
   const float* sinks = nullptr;  ///< one logit per query head that takes mass and has no value (gpt-oss), or null
 };

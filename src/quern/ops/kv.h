@@ -26,7 +26,9 @@ struct KvLayout {
   int heads = 0, key_width = 0, value_width = 0;
 
   int64_t element_bytes() const { return type == KvType::f32 ? 4 : type == KvType::bf16 ? 2 : 1; }
-  int64_t part_bytes(int width) const { return kKvPageTokens * (width * element_bytes() + (type == KvType::int8 ? 4 : 0)); }
+  int64_t part_bytes(int width) const {
+    return kKvPageTokens * (width * element_bytes() + (type == KvType::int8 ? 4 : 0));
+  }
   int64_t head_bytes() const { return part_bytes(key_width) + part_bytes(value_width); }
   /// Multiple of 64; pages are 64-byte aligned.
   int64_t page_bytes() const { return (heads * head_bytes() + 63) / 64 * 64; }

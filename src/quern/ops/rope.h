@@ -23,18 +23,24 @@ struct Rope {
   float magnitude = 1;
 };
 
-// Frequencies. d: rotated dimensions. Sources: docs/models.md; Llama 3.1 and YaRN (arXiv 2309.00071) as their makers' code has it.
+// Frequencies. d: rotated dimensions. Sources: docs/models.md; Llama 3.1 and YaRN (arXiv 2309.00071) as their makers'
+// code has it.
 std::vector<double> rope_frequencies(int d, double base);
-struct Llama3Scaling { double factor, low_freq_factor, high_freq_factor, original_context; };
+struct Llama3Scaling {
+  double factor, low_freq_factor, high_freq_factor, original_context;
+};
 void scale_llama3(std::vector<double>& inv_freq, const Llama3Scaling& s);
-struct YarnScaling { double factor, original_context, beta_fast = 32, beta_slow = 1; bool truncate = true; };
+struct YarnScaling {
+  double factor, original_context, beta_fast = 32, beta_slow = 1;
+  bool truncate = true;
+};
 void scale_yarn(std::vector<double>& inv_freq, double base, const YarnScaling& s);
 
 /// cos and sin for the tokens of a step: [tokens, 2, d/2]. Workers split the tokens.
 void rope_table(const Worker& worker, const Rope& rope, std::span<const int64_t> positions, float* table);
 
 /// Rotates the heads of x [tokens, stride] in place; heads are head_width apart.
-void apply_rope(const Worker& worker, const KernelTable& kernels, const Rope& rope, const float* table, float* x, int64_t stride,
-                int64_t tokens, int heads, int head_width);
+void apply_rope(const Worker& worker, const KernelTable& kernels, const Rope& rope, const float* table, float* x,
+                int64_t stride, int64_t tokens, int heads, int head_width);
 
 }  // namespace quern

@@ -1,0 +1,246 @@
+// SPDX-License-Identifier: Apache-2.0
+#pragma once
+
+// Sixteen floats at a time, on every level, for *.kernel.cpp files only: one zmm, two ymm, four xmm or four NEON
+// registers. Lanes keep their order and sums their tree, so an algorithm written here is the same on all levels; only
+// the rounding of `fma` differs (the lowest x86 level has no fused one). Everything is inline in an unnamed namespace:
+// an object file of one level must not hand a function to another.
+
+#include <cstddef>
+#include <cstdint>
+
+#if defined(__x86_64__)
+#include <immintrin.h>
+#else
+#include <arm_neon.h>
+#endif
+
+#if defined(QUERN_ISA_avx512) && !defined(__clang__)
+// GCC 12 warns of its own _mm512_undefined_ps (its bug 105593). The other levels of the same code keep the warning.
+#pragma GCC diagnostic ignored "-Wmaybe-uninitialized"
+#pragma GCC diagnostic ignored "-Wuninitialized"
+#endif
+
+namespace quern::QUERN_ISA {
+namespace {
+
+#define QUERN_INLINE [[gnu::always_inline]] inline
+
+// ---- One register: the only part that is written per level.
+
+#if defined(QUERN_ISA_avx512)
+
+using Reg = __m512;
+constexpr int kRegLanes = 16;
+QUERN_INLINE Reg reg_load(const float* p) { return _mm512_loadu_ps(p); }
+QUERN_INLINE void reg_store(float* p, Reg a) { _mm512_storeu_ps(p, a); }
+QUERN_INLINE Reg reg_set(float a) { return _mm512_set1_ps(a); }
+QUERN_INLINE Reg reg_add(Reg a, Reg b) { return _mm512_add_ps(a, b); }
+QUERN_INLINE Reg reg_sub(Reg a, Reg b) { return _mm512_sub_ps(a, b); }
+QUERN_INLINE Reg reg_mul(Reg a, Reg b) { return _mm512_mul_ps(a, b); }
+QUERN_INLINE Reg reg_div(Reg a, Reg b) { return _mm512_div_ps(a, b); }
+QUERN_INLINE Reg reg_max(Reg a, Reg b) { return _mm512_max_ps(a, b); }
+QUERN_INLINE Reg reg_min(Reg a, Reg b) { return _mm512_min_ps(a, b); }
+QUERN_INLINE Reg reg_fma(Reg a, Reg b, Reg c) { return _mm512_fmadd_ps(a, b, c); }
+QUERN_INLINE Reg reg_abs(Reg a) { return _mm512_abs_ps(a); }
+/// 2^n where t = n + 1.5 * 2^23; n in [-127, 127], -127 gives 0.
+QUERN_INLINE Reg reg_power_of_two(Reg t) {
+  return _mm512_castsi512_ps(_mm512_slli_epi32(_mm512_add_epi32(_mm512_castps_si512(t), _mm512_set1_epi32(127)), 23));
+}
+QUERN_INLINE Reg reg_load_bf16(const uint16_t* p) {
+  return _mm512_castsi512_ps(
+      _mm512_slli_epi32(_mm512_cvtepu16_epi32(_mm256_loadu_si256(reinterpret_cast<const __m256i*>(p))), 16));
+}
+QUERN_INLINE Reg reg_load_int8(const int8_t* p) {
+  return _mm512_cvtepi32_ps(_mm512_cvtepi8_epi32(_mm_loadu_si128(reinterpret_cast<const __m128i*>(p))));
+}
+
+#elif defined(QUERN_ISA_avx2)
+
+using Reg = __m256;
+constexpr int kRegLanes = 8;
+QUERN_INLINE Reg reg_load(const float* p) { return _mm256_loadu_ps(p); }
+QUERN_INLINE void reg_store(float* p, Reg a) { _mm256_storeu_ps(p, a); }
+QUERN_INLINE Reg reg_set(float a) { return _mm256_set1_ps(a); }
+QUERN_INLINE Reg reg_add(Reg a, Reg b) { return _mm256_add_ps(a, b); }
+QUERN_INLINE Reg reg_sub(Reg a, Reg b) { return _mm256_sub_ps(a, b); }
+QUERN_INLINE Reg reg_mul(Reg a, Reg b) { return _mm256_mul_ps(a, b); }
+QUERN_INLINE Reg reg_div(Reg a, Reg b) { return _mm256_div_ps(a, b); }
+QUERN_INLINE Reg reg_max(Reg a, Reg b) { return _mm256_max_ps(a, b); }
+QUERN_INLINE Reg reg_min(Reg a, Reg b) { return _mm256_min_ps(a, b); }
+QUERN_INLINE Reg reg_fma(Reg a, Reg b, Reg c) { return _mm256_fmadd_ps(a, b, c); }
+QUERN_INLINE Reg reg_abs(Reg a) { return _mm256_andnot_ps(_mm256_set1_ps(-0.0f), a); }
+QUERN_INLINE Reg reg_power_of_two(Reg t) {
+  return _mm256_castsi256_ps(_mm256_slli_epi32(_mm256_add_epi32(_mm256_castps_si256(t), _mm256_set1_epi32(127)), 23));
+}
+QUERN_INLINE Reg reg_load_bf16(const uint16_t* p) {
+  return _mm256_castsi256_ps(
+      _mm256_slli_epi32(_mm256_cvtepu16_epi32(_mm_loadu_si128(reinterpret_cast<const __m128i*>(p))), 16));
+}
+QUERN_INLINE Reg reg_load_int8(const int8_t* p) {
+  return _mm256_cvtepi32_ps(_mm256_cvtepi8_epi32(_mm_loadl_epi64(reinterpret_cast<const __m128i*>(p))));
+}
+
+#elif defined(QUERN_ISA_x86_64_v2)
+
+using Reg = __m128;
+constexpr int kRegLanes = 4;
+QUERN_INLINE Reg reg_load(const float* p) { return _mm_loadu_ps(p); }
+QUERN_INLINE void reg_store(float* p, Reg a) { _mm_storeu_ps(p, a); }
+QUERN_INLINE Reg reg_set(float a) { return _mm_set1_ps(a); }
+QUERN_INLINE Reg reg_add(Reg a, Reg b) { return _mm_add_ps(a, b); }
+QUERN_INLINE Reg reg_sub(Reg a, Reg b) { return _mm_sub_ps(a, b); }
+QUERN_INLINE Reg reg_mul(Reg a, Reg b) { return _mm_mul_ps(a, b); }
+QUERN_INLINE Reg reg_div(Reg a, Reg b) { return _mm_div_ps(a, b); }
+QUERN_INLINE Reg reg_max(Reg a, Reg b) { return _mm_max_ps(a, b); }
+QUERN_INLINE Reg reg_min(Reg a, Reg b) { return _mm_min_ps(a, b); }
+QUERN_INLINE Reg reg_fma(Reg a, Reg b, Reg c) { return _mm_add_ps(_mm_mul_ps(a, b), c); }
+QUERN_INLINE Reg reg_abs(Reg a) { return _mm_andnot_ps(_mm_set1_ps(-0.0f), a); }
+QUERN_INLINE Reg reg_power_of_two(Reg t) {
+  return _mm_castsi128_ps(_mm_slli_epi32(_mm_add_epi32(_mm_castps_si128(t), _mm_set1_epi32(127)), 23));
+}
+QUERN_INLINE Reg reg_load_bf16(const uint16_t* p) {
+  return _mm_castsi128_ps(
+      _mm_unpacklo_epi16(_mm_setzero_si128(), _mm_loadl_epi64(reinterpret_cast<const __m128i*>(p))));
+}
+QUERN_INLINE Reg reg_load_int8(const int8_t* p) {
+  int32_t bits;
+  __builtin_memcpy(&bits, p, 4);
+  return _mm_cvtepi32_ps(_mm_cvtepi8_epi32(_mm_cvtsi32_si128(bits)));
+}
+
+#else  // NEON
+
+using Reg = float32x4_t;
+constexpr int kRegLanes = 4;
+QUERN_INLINE Reg reg_load(const float* p) { return vld1q_f32(p); }
+QUERN_INLINE void reg_store(float* p, Reg a) { vst1q_f32(p, a); }
+QUERN_INLINE Reg reg_set(float a) { return vdupq_n_f32(a); }
+QUERN_INLINE Reg reg_add(Reg a, Reg b) { return vaddq_f32(a, b); }
+QUERN_INLINE Reg reg_sub(Reg a, Reg b) { return vsubq_f32(a, b); }
+QUERN_INLINE Reg reg_mul(Reg a, Reg b) { return vmulq_f32(a, b); }
+QUERN_INLINE Reg reg_div(Reg a, Reg b) { return vdivq_f32(a, b); }
+QUERN_INLINE Reg reg_max(Reg a, Reg b) { return vmaxq_f32(a, b); }
+QUERN_INLINE Reg reg_min(Reg a, Reg b) { return vminq_f32(a, b); }
+QUERN_INLINE Reg reg_fma(Reg a, Reg b, Reg c) { return vfmaq_f32(c, a, b); }
+QUERN_INLINE Reg reg_abs(Reg a) { return vabsq_f32(a); }
+QUERN_INLINE Reg reg_power_of_two(Reg t) {
+  return vreinterpretq_f32_s32(vshlq_n_s32(vaddq_s32(vreinterpretq_s32_f32(t), vdupq_n_s32(127)), 23));
+}
+QUERN_INLINE Reg reg_load_bf16(const uint16_t* p) { return vreinterpretq_f32_u32(vshll_n_u16(vld1_u16(p), 16)); }
+QUERN_INLINE Reg reg_load_int8(const int8_t* p) {
+  int32_t bits;
+  __builtin_memcpy(&bits, p, 4);
+  const int8x8_t bytes = vreinterpret_s8_s32(vdup_n_s32(bits));
+  return vcvtq_f32_s32(vmovl_s16(vget_low_s16(vmovl_s8(bytes))));
+}
+
+#endif
+
+// ---- Sixteen lanes.
+
+constexpr int kLanes = 16;
+constexpr int kParts = kLanes / kRegLanes;
+
+struct F32x16 {
+  Reg part[kParts];
+};
+
+// One loop over the parts; unrolled here and everywhere so that no array of registers goes to the stack.
+#define QUERN_PARTS(expression)                                                        \
+  F32x16 out;                                                                          \
+  _Pragma("GCC unroll 4") for (int i = 0; i < kParts; ++i) out.part[i] = (expression); \
+  return out
+
+QUERN_INLINE F32x16 load(const float* p) { QUERN_PARTS(reg_load(p + i * kRegLanes)); }
+QUERN_INLINE F32x16 load(const uint16_t* p) { QUERN_PARTS(reg_load_bf16(p + i * kRegLanes)); }  ///< bfloat16
+QUERN_INLINE F32x16 load(const int8_t* p) { QUERN_PARTS(reg_load_int8(p + i * kRegLanes)); }
+QUERN_INLINE F32x16 broadcast(float a) { QUERN_PARTS(reg_set(a)); }
+QUERN_INLINE F32x16 operator+(F32x16 a, F32x16 b) { QUERN_PARTS(reg_add(a.part[i], b.part[i])); }
+QUERN_INLINE F32x16 operator-(F32x16 a, F32x16 b) { QUERN_PARTS(reg_sub(a.part[i], b.part[i])); }
+QUERN_INLINE F32x16 operator*(F32x16 a, F32x16 b) { QUERN_PARTS(reg_mul(a.part[i], b.part[i])); }
+QUERN_INLINE F32x16 operator/(F32x16 a, F32x16 b) { QUERN_PARTS(reg_div(a.part[i], b.part[i])); }
+/// x86 gives b where a or b is NaN: put the value that may be NaN second.
+QUERN_INLINE F32x16 max(F32x16 a, F32x16 b) { QUERN_PARTS(reg_max(a.part[i], b.part[i])); }
+QUERN_INLINE F32x16 min(F32x16 a, F32x16 b) { QUERN_PARTS(reg_min(a.part[i], b.part[i])); }
+QUERN_INLINE F32x16 abs(F32x16 a) { QUERN_PARTS(reg_abs(a.part[i])); }
+/// a b + c, rounded once where the level has a fused operation.
+QUERN_INLINE F32x16 fma(F32x16 a, F32x16 b, F32x16 c) { QUERN_PARTS(reg_fma(a.part[i], b.part[i], c.part[i])); }
+QUERN_INLINE F32x16 power_of_two(F32x16 t) { QUERN_PARTS(reg_power_of_two(t.part[i])); }
+#undef QUERN_PARTS
+
+QUERN_INLINE void store(float* p, F32x16 a) {
+#pragma GCC unroll 4
+  for (int i = 0; i < kParts; ++i) reg_store(p + i * kRegLanes, a.part[i]);
+}
+
+// The first n lanes, 0 < n <= 16; the others are zero, and memory behind is not touched.
+template <typename T>
+QUERN_INLINE F32x16 load(const T* p, int64_t n) {
+  if (n >= kLanes) return load(p);
+  T lanes[kLanes] = {};
+  for (int64_t i = 0; i < n; ++i) lanes[i] = p[i];
+  return load(lanes);
+}
+
+QUERN_INLINE void store(float* p, F32x16 a, int64_t n) {
+  if (n >= kLanes) return store(p, a);
+  float lanes[kLanes];
+  store(lanes, a);
+  for (int64_t i = 0; i < n; ++i) p[i] = lanes[i];
+}
+
+// Folds 16 lanes to 8, 4, 2, 1, always lane i with lane i + half.
+template <typename Fold>
+QUERN_INLINE float fold(F32x16 a, Fold f) {
+  float lanes[kLanes];
+  store(lanes, a);
+#pragma GCC unroll 8
+  for (int i = 0; i < 8; ++i) lanes[i] = f(lanes[i], lanes[i + 8]);
+#pragma GCC unroll 4
+  for (int i = 0; i < 4; ++i) lanes[i] = f(lanes[i], lanes[i + 4]);
+  return f(f(lanes[0], lanes[2]), f(lanes[1], lanes[3]));
+}
+QUERN_INLINE float sum(F32x16 a) {
+  return fold(a, [](float x, float y) { return x + y; });
+}
+QUERN_INLINE float max(F32x16 a) {
+  return fold(a, [](float x, float y) { return x > y ? x : y; });
+}
+
+/// Nearest bfloat16, ties to even; NaN stays NaN.
+QUERN_INLINE uint16_t to_bf16(float a) {
+  uint32_t bits;
+  __builtin_memcpy(&bits, &a, 4);
+  if ((bits & 0x7fffffffu) > 0x7f800000u) return static_cast<uint16_t>(bits >> 16 | 0x40);
+  return static_cast<uint16_t>((bits + 0x7fff + (bits >> 16 & 1)) >> 16);
+}
+
+/// e^x. Relative error below 2e-7 in [-87.3, 88]; exactly 0 below -87.7, e^88 above 88, NaN for NaN.
+/// x = n ln 2 + r, |r| <= ln 2 / 2; e^r - 1 - r = r² P(r) with P of degree 5, minimax for the relative error (5e-11
+/// before rounding), found by Remez exchange.
+QUERN_INLINE F32x16 exp(F32x16 x) {
+  const F32x16 magic = broadcast(12582912.0f);  // 1.5 * 2^23: adding it rounds to an integer
+  x = max(broadcast(-88.0f), min(broadcast(88.0f), x));
+  const F32x16 t = fma(x, broadcast(1.44269504f), magic);
+  const F32x16 n = t - magic;
+  F32x16 r = fma(n, broadcast(-0.693359375f), x);  // exact: 355 / 512 leaves room for n
+  r = fma(n, broadcast(2.12194440e-4f), r);
+  F32x16 p = broadcast(1.97902981e-4f);
+  p = fma(p, r, broadcast(1.39447036e-3f));
+  p = fma(p, r, broadcast(8.33349734e-3f));
+  p = fma(p, r, broadcast(4.16662944e-2f));
+  p = fma(p, r, broadcast(0.166666659f));
+  p = fma(p, r, broadcast(0.5f));
+  p = fma(p, r * r, r) + broadcast(1.0f);
+  return p * power_of_two(t);
+}
+
+/// 1 / (1 + e^-x)
+QUERN_INLINE F32x16 sigmoid(F32x16 x) {
+  const F32x16 one = broadcast(1.0f);
+  return one / (one + exp(broadcast(0.0f) - x));
+}
+
+}  // namespace
+}  // namespace quern::QUERN_ISA

@@ -1,0 +1,117 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "quern/ops/attention.h"
+
+#include <algorithm>
+
+#include "quern/base/check.h"
+#include "quern/kernels/attention.h"
+
+namespace quern {
+namespace {
+
+static_assert(kAttentionBlock == kKvPageTokens);
+static_assert(static_cast<int>(KvType::f32) == 0 && static_cast<int>(KvType::bf16) == 1 &&
+              static_cast<int>(KvType::int8) == 2);
+
+/// Deals numbered items to the workers back and forth (0 1 2 2 1 0 0 1 ...): neighbours cost about the same, and the
+/// triangle of a prompt grows evenly with the number, so every worker gets the same work.
+class Deal {
+ public:
+  explicit Deal(const Worker& worker) : index_(worker.index()), count_(worker.count()) {}
+  /// Is the next item ours?
+  bool mine() {
+    const int64_t round = next_ / count_, place = next_ % count_;
+    ++next_;
+    return (round % 2 ? count_ - 1 - place : place) == index_;
+  }
+
+ private:
+  int64_t next_ = 0;
+  int index_, count_;
+};
+
+void store_run(Deal& deal, const KernelTable& kernels, const AttentionRun& run, const float* k, const float* v) {
+  const KvLayout& layout = run.kv.layout;
+  const int type = static_cast<int>(layout.type);
+  for (int done = 0; done < run.count;) {
+    const int64_t position = run.position + done;
+    const int slot = static_cast<int>(position % kKvPageTokens);
+    const int count = std::min(run.count - done, kKvPageTokens - slot);
+    for (int head = 0; head < layout.heads; ++head) {
+      if (!deal.mine()) continue;
+      std::byte* keys = run.kv.pages[position / kKvPageTokens] + head * layout.head_bytes();
+      const int64_t token = run.first + done, k_stride = int64_t{layout.heads} * layout.key_width,
+                    v_stride = int64_t{layout.heads} * layout.value_width;
+      kernels.attention->store_keys[type](
+          {k + token * k_stride + int64_t{head} * layout.key_width, k_stride, count, layout.key_width, slot, keys});
+      kernels.attention->store_values[type]({v + token * v_stride + int64_t{head} * layout.value_width, v_stride, count,
+                                             layout.value_width, slot, keys + layout.part_bytes(layout.key_width)});
+    }
+    done += count;
+  }
+}
+
+/// Into how many parts the query heads of a kv head are cut, so that few tokens still give every worker something.
+int head_parts(const AttentionArgs& args, int workers) {
+  int64_t items = 0;
+  int group = 1;
+  for (const AttentionRun& run : args.runs) {
+    group = args.q_heads / run.kv.layout.heads;
+    const int tokens = std::max(1, kAttentionRows / group);
+    items += int64_t{run.kv.layout.heads} * ((run.count + tokens - 1) / tokens);
+  }
+  // More heads than one call holds rows for are cut in any case.
+  const int64_t needed = std::max<int64_t>(items < workers ? (workers + items - 1) / std::max<int64_t>(items, 1) : 1,
+                                           (group + kAttentionRows - 1) / kAttentionRows);
+  return static_cast<int>(std::min<int64_t>(group, needed));
+}
+
+void attend_run(Deal& deal, const KernelTable& kernels, const AttentionArgs& args, const AttentionRun& run, int parts) {
+  const KvLayout& layout = run.kv.layout;
+  const auto attend = kernels.attention->attend[static_cast<int>(layout.type)];
+  const int group = args.q_heads / layout.heads;
+  const int part_heads = (group + parts - 1) / parts;
+  const int tile_tokens = std::max(1, kAttentionRows / part_heads);
+  for (int head = 0; head < layout.heads; ++head)
+    for (int begin = 0; begin < group; begin += part_heads)
+      for (int done = 0; done < run.count; done += tile_tokens) {
+        if (!deal.mine()) continue;
+        const int64_t token = run.first + done, q_head = int64_t{head} * group + begin;
+        const int64_t q_stride = int64_t{args.q_heads} * layout.key_width,
+                      out_stride = int64_t{args.q_heads} * layout.value_width;
+        attend({.pages = run.kv.pages.data(),
+                .keys_offset = head * layout.head_bytes(),
+                .values_offset = head * layout.head_bytes() + layout.part_bytes(layout.key_width),
+                .key_width = layout.key_width,
+                .value_width = layout.value_width,
+                .q = args.q + token * q_stride + q_head * layout.key_width,
+                .q_stride = q_stride,
+                .out = args.out + token * out_stride + q_head * layout.value_width,
+                .out_stride = out_stride,
+                .tokens = std::min(tile_tokens, run.count - done),
+                .heads = std::min(part_heads, group - begin),
+                .position = run.position + done,
+                .scale = args.scale,
+                .window = args.window,
+                .sinks = args.sinks ? args.sinks + q_head : nullptr});
+      }
+}
+
+}  // namespace
+
+void store_kv(const Worker& worker, const KernelTable& kernels, std::span<const AttentionRun> runs, const float* k,
+              const float* v) {
+  Deal deal(worker);
+  for (const AttentionRun& run : runs) store_run(deal, kernels, run, k, v);
+}
+
+void attention(const Worker& worker, const KernelTable& kernels, const AttentionArgs& args) {
+  const int parts = head_parts(args, worker.count());
+  Deal deal(worker);
+  for (const AttentionRun& run : args.runs) {
+    QUERN_DCHECK(args.q_heads % run.kv.layout.heads == 0, "query heads are a multiple of kv heads");
+    attend_run(deal, kernels, args, run, parts);
+  }
+}
+
+}  // namespace quern

@@ -1,0 +1,315 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "quern/ops/attention.h"
+
+#include <algorithm>
+#include <cmath>
+#include <cstring>
+#include <memory>
+
+#include "quern/ops/test_support.h"
+
+namespace quern {
+namespace {
+
+/// One sequence's queries, keys and values in float, and its pages.
+class TestSequence {
+ public:
+  TestSequence(const KvLayout& page_layout, int query_heads, int64_t tokens, uint32_t seed)
+      : layout(page_layout), q_heads(query_heads), length(tokens) {
+    q = random_floats(length * q_heads * layout.key_width, seed);
+    k = random_floats(length * layout.heads * layout.key_width, seed + 1);
+    v = random_floats(length * layout.heads * layout.value_width, seed + 2);
+    clear();
+  }
+
+  /// New pages full of what reads as NaN in every type that has one.
+  void clear() {
+    const int64_t count = (length + kKvPageTokens - 1) / kKvPageTokens;
+    memory_.assign(count * layout.page_bytes() + 64, std::byte{0xff});
+    auto* base = reinterpret_cast<std::byte*>((reinterpret_cast<uintptr_t>(memory_.data()) + 63) / 64 * 64);
+    pages.clear();
+    for (int64_t i = 0; i < count; ++i) pages.push_back(base + i * layout.page_bytes());
+  }
+
+  AttentionRun run(int first, int count, int64_t position) const { return {first, count, position, {layout, pages}}; }
+
+  KvLayout layout;
+  int q_heads;
+  int64_t length;
+  std::vector<float> q, k, v;
+  std::vector<std::byte*> pages;
+
+ private:
+  std::vector<std::byte> memory_;
+};
+
+struct Options {
+  int threads = 2, window = 0;
+  const float* sinks = nullptr;
+  float scale = 0.2f;
+};
+
+/// Feeds the sequence in chunks of these sizes (the last repeats); returns the outputs of all tokens.
+std::vector<float> attend_in_chunks(const KernelTable& kernels, TestSequence& s, std::vector<int> chunks,
+                                    const Options& options) {
+  s.clear();
+  std::vector<float> out(s.length * s.q_heads * s.layout.value_width, NAN);
+  int64_t position = 0;
+  for (size_t i = 0; position < s.length; ++i) {
+    const int count = static_cast<int>(std::min<int64_t>(chunks[std::min(i, chunks.size() - 1)], s.length - position));
+    const AttentionRun run = s.run(0, count, position);
+    run_on(options.threads, [&](const Worker& worker) {
+      store_kv(worker, kernels, {&run, 1}, &s.k[position * s.layout.heads * s.layout.key_width],
+               &s.v[position * s.layout.heads * s.layout.value_width]);
+      worker.barrier();
+      attention(worker, kernels,
+                {.runs = {&run, 1},
+                 .q = &s.q[position * s.q_heads * s.layout.key_width],
+                 .out = &out[position * s.q_heads * s.layout.value_width],
+                 .q_heads = s.q_heads,
+                 .scale = options.scale,
+                 .window = options.window,
+                 .sinks = options.sinks});
+    });
+    position += count;
+  }
+  return out;
+}
+
+/// What a page makes of a row: bfloat16 to nearest even, or int8 with max|x| / 127.
+std::vector<double> as_stored(KvType type, const float* x, int width) {
+  std::vector<double> out(x, x + width);
+  if (type == KvType::bf16)
+    for (double& y : out) {
+      const double step = std::ldexp(1.0, std::ilogb(y == 0 ? 1 : y) - 7);
+      y = std::nearbyint(y / step) * step;
+    }
+  if (type == KvType::int8) {
+    float top = 0;
+    for (int i = 0; i < width; ++i) top = std::max(top, std::abs(x[i]));
+    for (double& y : out) y = std::nearbyint(static_cast<float>(y) * (127 / top)) * (top / 127);
+  }
+  return out;
+}
+
+struct Reference {
+  std::vector<double> out;
+  double score_size, value_size;  ///< largest Σ|q k| · scale, largest |v|
+};
+
+Reference reference(const TestSequence& s, int64_t token, int q_head, const Options& options) {
+  const int kw = s.layout.key_width, vw = s.layout.value_width, head = q_head / (s.q_heads / s.layout.heads);
+  const float* q = &s.q[(token * s.q_heads + q_head) * kw];
+  const int64_t oldest = options.window > 0 ? std::max<int64_t>(0, token - options.window + 1) : 0;
+  Reference r{std::vector<double>(vw), 0, 0};
+  std::vector<double> scores;
+  double top = options.sinks ? options.sinks[q_head] : -1e300;
+  for (int64_t j = oldest; j <= token; ++j) {
+    const auto key = as_stored(s.layout.type, &s.k[(j * s.layout.heads + head) * kw], kw);
+    double score = 0, size = 0;
+    for (int d = 0; d < kw; ++d) {
+      score += q[d] * key[d];
+      size += std::abs(q[d] * key[d]);
+    }
+    scores.push_back(score * options.scale);
+    top = std::max(top, scores.back());
+    r.score_size = std::max(r.score_size, size * options.scale);
+  }
+  double mass = options.sinks ? std::exp(options.sinks[q_head] - top) : 0;
+  for (double score : scores) mass += std::exp(score - top);
+  for (int64_t j = oldest; j <= token; ++j) {
+    const auto value = as_stored(s.layout.type, &s.v[(j * s.layout.heads + head) * vw], vw);
+    for (int c = 0; c < vw; ++c) {
+      r.out[c] += std::exp(scores[j - oldest] - top) / mass * value[c];
+      r.value_size = std::max(r.value_size, std::abs(value[c]));
+    }
+  }
+  return r;
+}
+
+/// Errors of a float computation, u = 2^-24: a score is off by key_width roundings of its absolute sum at the very most
+/// and by their square root as a rule (factor 4 to spare); the weights carry that, the exponential's 2e-7 = 4u and one
+/// rounding per block and per token of the sum.
+double tolerance(const TestSequence& s, const Reference& r) {
+  const double u = 0x1p-24, length = static_cast<double>(s.length);
+  const double score_error = 4 * std::sqrt(s.layout.key_width) * u * r.score_size;
+  return 2 * r.value_size * (score_error + u * (8 + 4 * std::sqrt(length) + length / 16));
+}
+
+struct Shape {
+  int q_heads, kv_heads, key_width, value_width;
+};
+// Groups of 1, 3, 5, 7, 2, 8, 100 (more rows than a tile has); widths with tails, and wider than the scratch of a tile.
+constexpr Shape kShapes[] = {{2, 2, 8, 8},   {3, 1, 12, 12},   {10, 2, 20, 24},  {7, 1, 24, 20},   {6, 3, 64, 64},
+                             {5, 1, 80, 80}, {8, 1, 128, 128}, {2, 1, 256, 256}, {100, 1, 16, 16}, {7, 1, 300, 272}};
+
+class Attention : public testing::TestWithParam<std::tuple<Isa, KvType>> {
+ protected:
+  const KernelTable& kernels() const { return kernel_table(std::get<0>(GetParam())); }
+  KvLayout layout(const Shape& s) const { return {std::get<1>(GetParam()), s.kv_heads, s.key_width, s.value_width}; }
+
+  void expect_reference(const Shape& shape, int64_t length, const Options& options, const std::vector<int>& chunks) {
+    TestSequence s(layout(shape), shape.q_heads, length, 31);
+    const std::vector<float> out = attend_in_chunks(kernels(), s, chunks, options);
+    for (int64_t t = 0; t < length; t += t < 3 || t > length - 3 ? 1 : 5)
+      for (int h = 0; h < shape.q_heads; h += 1 + shape.q_heads / 8) {
+        const Reference r = reference(s, t, h, options);
+        for (int c = 0; c < shape.value_width; ++c)
+          ASSERT_NEAR(out[(t * shape.q_heads + h) * shape.value_width + c], r.out[c], tolerance(s, r))
+              << "width " << shape.key_width << ", token " << t << ", head " << h << ", column " << c;
+      }
+  }
+};
+
+TEST_P(Attention, matches_double_for_every_shape) {
+  for (const Shape& shape : kShapes) expect_reference(shape, 150, {}, {150});
+}
+
+TEST_P(Attention, windows_start_anywhere_in_a_block) {
+  for (int window : {1, 2, 63, 64, 65, 100, 1000}) expect_reference({6, 2, 20, 20}, 200, {.window = window}, {70, 130});
+}
+
+TEST_P(Attention, sinks_take_mass) {
+  const std::vector<float> sinks = {0.5f, -3, 30, 2, 0, -100};
+  expect_reference({6, 2, 64, 64}, 140, {.sinks = sinks.data()}, {140});
+  expect_reference({6, 2, 64, 64}, 140, {.window = 40, .sinks = sinks.data()}, {140});
+}
+
+TEST_P(Attention, large_scores_do_not_overflow) { expect_reference({4, 2, 64, 64}, 100, {.scale = 30}, {100}); }
+
+TEST_P(Attention, bits_do_not_depend_on_chunks_threads_or_tiles) {
+  const std::vector<float> sinks = random_floats(100, 5);
+  for (const Shape& shape : kShapes)
+    for (int window : {0, 50}) {
+      Options options{.threads = 1, .window = window, .sinks = window ? sinks.data() : nullptr};
+      TestSequence s(layout(shape), shape.q_heads, 200, 41);
+      const std::vector<float> whole = attend_in_chunks(kernels(), s, {200}, options);
+      for (float x : whole) ASSERT_FALSE(std::isnan(x));
+      for (int threads : {1, 2, 3, 16})
+        for (const std::vector<int>& chunks : {std::vector<int>{200}, {1}, {7}, {64}, {130, 1, 1, 50}}) {
+          if (chunks[0] == 1 && threads % 2 == 1) continue;  // many small steps: two thread counts will do
+          options.threads = threads;
+          const std::vector<float> parts = attend_in_chunks(kernels(), s, chunks, options);
+          ASSERT_EQ(std::memcmp(parts.data(), whole.data(), whole.size() * 4), 0)
+              << "width " << shape.key_width << ", window " << window << ", threads " << threads << ", chunks of "
+              << chunks[0];
+        }
+    }
+}
+
+TEST_P(Attention, bits_do_not_depend_on_the_others_of_a_batch) {
+  const Shape shape{6, 2, 24, 20};
+  const Options options;
+  TestSequence a(layout(shape), 6, 150, 51), b(layout(shape), 6, 77, 61), c(layout(shape), 6, 1, 71);
+  const std::vector<float> a_alone = attend_in_chunks(kernels(), a, {150}, options),
+                           b_alone = attend_in_chunks(kernels(), b, {77}, options),
+                           c_alone = attend_in_chunks(kernels(), c, {1}, options);
+  // One step: the last token of a, all of b, all of c.
+  std::vector<float> q, k, v;
+  const auto append = [](std::vector<float>& to, const std::vector<float>& from, int64_t token, int width) {
+    to.insert(to.end(), from.begin() + token * width, from.end());
+  };
+  for (auto [s, token] : {std::pair{&a, 149}, {&b, 0}, {&c, 0}}) {
+    append(q, s->q, token, 6 * 24);
+    append(k, s->k, token, 2 * 24);
+    append(v, s->v, token, 2 * 20);
+  }
+  for (int threads : {1, 2, 5}) {
+    attend_in_chunks(kernels(), a, {150}, options);
+    b.clear();
+    c.clear();
+    const AttentionRun runs[] = {a.run(0, 1, 149), b.run(1, 77, 0), c.run(78, 1, 0)};
+    std::vector<float> out(79 * 6 * 20, NAN);
+    run_on(threads, [&](const Worker& worker) {
+      store_kv(worker, kernels(), runs, k.data(), v.data());
+      worker.barrier();
+      attention(worker, kernels(),
+                {.runs = runs, .q = q.data(), .out = out.data(), .q_heads = 6, .scale = options.scale});
+    });
+    EXPECT_EQ(std::memcmp(&out[0], &a_alone[149 * 120], 120 * 4), 0);
+    EXPECT_EQ(std::memcmp(&out[120], &b_alone[0], 77 * 120 * 4), 0);
+    EXPECT_EQ(std::memcmp(&out[78 * 120], &c_alone[0], 120 * 4), 0);
+  }
+}
+
+TEST_P(Attention, pages_behind_a_window_may_be_gone) {
+  const Shape shape{4, 2, 16, 16};
+  TestSequence s(layout(shape), 4, 200, 81);
+  const Options options{.window = 60};
+  const std::vector<float> whole = attend_in_chunks(kernels(), s, {200}, options);
+  s.pages[0] = s.pages[1] = nullptr;  // token 190 sees 131 ..
+  const AttentionRun run = s.run(0, 10, 190);
+  std::vector<float> out(10 * 64);
+  run_on(2, [&](const Worker& worker) {
+    attention(worker, kernels(),
+              {.runs = {&run, 1},
+               .q = &s.q[190 * 64],
+               .out = out.data(),
+               .q_heads = 4,
+               .scale = options.scale,
+               .window = 60});
+  });
+  EXPECT_EQ(std::memcmp(out.data(), &whole[190 * 64], out.size() * 4), 0);
+}
+
+INSTANTIATE_TEST_SUITE_P(IsaType, Attention,
+                         testing::Combine(testing::ValuesIn(usable_isas()),
+                                          testing::Values(KvType::f32, KvType::bf16, KvType::int8)),
+                         [](const auto& test) {
+                           std::string name = std::string(isa_name(std::get<0>(test.param))) + "_" +
+                                              std::string(kv_type_name(std::get<1>(test.param)));
+                           std::replace(name.begin(), name.end(), '-', '_');
+                           return name;
+                         });
+
+class StoreKv : public OnEveryIsa {};
+
+TEST_P(StoreKv, keys_lie_by_dimension_and_values_by_token) {
+  const KvLayout layout{KvType::bf16, 2, 3, 5};
+  TestSequence s(layout, 2, 66, 91);
+  // Ties to even: 1 + 2^-8 lies between two bfloat16, as does 1 + 3 * 2^-8.
+  s.k[0] = 1 + 0x1p-8f;
+  s.k[1] = 1 + 3 * 0x1p-8f;
+  s.k[2] = -INFINITY;
+  const AttentionRun run = s.run(0, 66, 0);
+  run_on(2, [&](const Worker& worker) { store_kv(worker, kernels(), {&run, 1}, s.k.data(), s.v.data()); });
+  const auto stored = [&](int page, int head, int64_t element) {
+    uint16_t bits;
+    std::memcpy(&bits, s.pages[page] + head * layout.head_bytes() + element * 2, 2);
+    const uint32_t wide = uint32_t{bits} << 16;
+    float x;
+    std::memcpy(&x, &wide, 4);
+    return x;
+  };
+  EXPECT_EQ(stored(0, 0, 0), 1.0f);
+  EXPECT_EQ(stored(0, 0, 64), 1 + 0x1p-6f);
+  EXPECT_EQ(stored(0, 0, 128), -INFINITY);
+  for (int t : {1, 63, 65})
+    for (int head = 0; head < 2; ++head) {
+      const auto key = as_stored(KvType::bf16, &s.k[(t * 2 + head) * 3], 3),
+                 value = as_stored(KvType::bf16, &s.v[(t * 2 + head) * 5], 5);
+      for (int d = 0; d < 3; ++d) EXPECT_EQ(stored(t / 64, head, d * 64 + t % 64), key[d]);
+      for (int c = 0; c < 5; ++c) EXPECT_EQ(stored(t / 64, head, 3 * 64 + t % 64 * 5 + c), value[c]);
+    }
+}
+
+TEST_P(StoreKv, rows_of_zeros_and_infinities_become_zeros_in_int8) {
+  const KvLayout layout{KvType::int8, 1, 4, 4};
+  TestSequence s(layout, 1, 2, 95);
+  std::fill_n(s.k.begin(), 4, 0.0f);
+  s.k[4] = INFINITY;
+  const AttentionRun run = s.run(0, 2, 0);
+  run_on(1, [&](const Worker& worker) { store_kv(worker, kernels(), {&run, 1}, s.k.data(), s.v.data()); });
+  for (int d = 0; d < 4; ++d)
+    for (int t = 0; t < 2; ++t) EXPECT_EQ(s.pages[0][d * 64 + t], std::byte{0});
+}
+
+QUERN_ON_EVERY_ISA(StoreKv);
+
+TEST(KvTypes, have_names) {
+  for (KvType type : {KvType::f32, KvType::bf16, KvType::int8}) EXPECT_EQ(find_kv_type(kv_type_name(type)), type);
+  EXPECT_EQ(find_kv_type("q4"), std::nullopt);
+}
+
+}  // namespace
+}  // namespace quern

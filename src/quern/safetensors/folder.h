@@ -8,6 +8,7 @@
 #include <span>
 #include <string>
 #include <string_view>
+#include <vector>
 
 #include "quern/base/json.h"
 #include "quern/base/result.h"
@@ -17,7 +18,7 @@ namespace quern::safetensors {
 
 /// Number formats of the container, `dtype` of the header. Those that are weight types here have a QuantType.
 struct Tensor {
-  std::string_view name;
+  std::string name;
   std::string_view dtype;  ///< as written: "BF16", "F8_E4M3", ...
   TensorView view;         ///< type is null where the dtype is no weight type (integers, FP8)
 };

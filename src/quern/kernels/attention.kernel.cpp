@@ -8,16 +8,19 @@ namespace {
 
 constexpr int kBlock = kAttentionBlock;
 
-// Register tiles: kRows query rows; scores of kKeyVectors * 16 keys and outputs of kValueVectors * 16 columns at a
-// time.
+// Register tiles: R query rows by that many vectors of 16 keys or 16 columns of values; few rows take wider ones.
 #if defined(QUERN_ISA_avx512)
-constexpr int kRows = 6, kKeyVectors = 4, kValueVectors = 4, kFewRows = 3, kFewValueVectors = 8;
+constexpr int kRows = 6, kFewRows = 3;
+constexpr int key_vectors(int) { return 4; }
+constexpr int value_vectors(int rows) { return rows <= kFewRows ? 8 : 4; }
 #elif defined(QUERN_ISA_x86_64_v2)
-constexpr int kRows = 3, kKeyVectors = 1, kValueVectors = 1, kFewRows = 1, kFewValueVectors = 2;
-#elif defined(QUERN_ISA_avx2)
-constexpr int kRows = 6, kKeyVectors = 1, kValueVectors = 1, kFewRows = 2, kFewValueVectors = 2;
+constexpr int kRows = 3, kFewRows = 1;
+constexpr int key_vectors(int rows) { return rows <= kFewRows ? 2 : 1; }
+constexpr int value_vectors(int rows) { return rows <= kFewRows ? 2 : 1; }
 #else
-constexpr int kRows = 6, kKeyVectors = 1, kValueVectors = 1, kFewRows = 2, kFewValueVectors = 2;
+constexpr int kRows = 6, kFewRows = 2;
+constexpr int key_vectors(int rows) { return rows <= kFewRows ? 2 : 1; }
+constexpr int value_vectors(int rows) { return rows <= kFewRows ? 2 : 1; }
 #endif
 
 // A block's keys or values as floats, so that many rows convert them once; wider ones are converted by every group of
@@ -35,40 +38,45 @@ const float* token_scales(const T* part, int width) {
   return reinterpret_cast<const float*>(part + static_cast<int64_t>(width) * kBlock);
 }
 
-struct Rows {
-  const float* q[kAttentionRows];
-  float* out[kAttentionRows];
-  int64_t position[kAttentionRows];
-  float highest[kAttentionRows];  // of the scores so far
-  float mass[kAttentionRows];     // sum of exp(score - highest)
-  float rescale[kAttentionRows];  // what this block multiplies the output by
+/// Memory that is read next: each step of a loop asks for its share, so that the loop after it does not wait. May be
+/// null.
+struct Ahead {
+  const std::byte* at = nullptr;
+  int step_bytes = 0;
 };
+QUERN_INLINE void fetch(Ahead& ahead) {
+  if (!ahead.at) return;
+  for (int i = 0; i < ahead.step_bytes; i += 64) __builtin_prefetch(ahead.at + i, 0, 3);
+  ahead.at += ahead.step_bytes;
+}
 
 /// scores[r][t] = Σ_d q[r][d] keys[d][t], d in order: one chain per score, so a score does not know its tile.
 template <int R, typename T>
-void score_rows(const float* const* q, const T* keys, int width, float* scores) {
-  for (int t = 0; t < kBlock; t += kKeyVectors * kLanes) {
-    F32x16 acc[R][kKeyVectors];
+void score_rows(const float* const* q, const T* keys, int width, float* scores, Ahead ahead) {
+  constexpr int V = key_vectors(R);
+  for (int t = 0; t < kBlock; t += V * kLanes) {
+    F32x16 acc[R][V];
 #pragma GCC unroll 8
     for (int r = 0; r < R; ++r)
 #pragma GCC unroll 8
-      for (int j = 0; j < kKeyVectors; ++j) acc[r][j] = broadcast(0);
+      for (int j = 0; j < V; ++j) acc[r][j] = broadcast(0);
     const T* column = keys + t;
     for (int d = 0; d < width; ++d, column += kBlock) {
-      F32x16 k[kKeyVectors];
+      if (t == 0) fetch(ahead);
+      F32x16 k[V];
 #pragma GCC unroll 8
-      for (int j = 0; j < kKeyVectors; ++j) k[j] = load(column + j * kLanes);
+      for (int j = 0; j < V; ++j) k[j] = load(column + j * kLanes);
 #pragma GCC unroll 8
       for (int r = 0; r < R; ++r) {
         const F32x16 x = broadcast(q[r][d]);
 #pragma GCC unroll 8
-        for (int j = 0; j < kKeyVectors; ++j) acc[r][j] = fma(x, k[j], acc[r][j]);
+        for (int j = 0; j < V; ++j) acc[r][j] = fma(x, k[j], acc[r][j]);
       }
     }
 #pragma GCC unroll 8
     for (int r = 0; r < R; ++r)
 #pragma GCC unroll 8
-      for (int j = 0; j < kKeyVectors; ++j) store(scores + r * kBlock + t + j * kLanes, acc[r][j]);
+      for (int j = 0; j < V; ++j) store(scores + r * kBlock + t + j * kLanes, acc[r][j]);
   }
 }
 
@@ -76,7 +84,7 @@ void score_rows(const float* const* q, const T* keys, int width, float* scores) 
 /// values[t].
 template <int R, int C, typename T>
 QUERN_INLINE void mix_columns(const float* p, const float* rescale, const T* values, int width, int first, int last,
-                              int c, int64_t n, float* const* out) {
+                              int c, int64_t n, float* const* out, Ahead ahead) {
   F32x16 acc[R][C];
 #pragma GCC unroll 8
   for (int r = 0; r < R; ++r)
@@ -84,6 +92,7 @@ QUERN_INLINE void mix_columns(const float* p, const float* rescale, const T* val
     for (int j = 0; j < C; ++j) acc[r][j] = load(out[r] + c + j * kLanes, C == 1 ? n : kLanes) * broadcast(rescale[r]);
   const T* row = values + static_cast<int64_t>(first) * width + c;
   for (int t = first; t < last; ++t, row += width) {
+    fetch(ahead);
     F32x16 v[C];
 #pragma GCC unroll 8
     for (int j = 0; j < C; ++j) v[j] = load(row + j * kLanes, C == 1 ? n : kLanes);
@@ -101,27 +110,28 @@ QUERN_INLINE void mix_columns(const float* p, const float* rescale, const T* val
 }
 
 template <int R, typename T>
-void mix_rows(const float* p, const float* rescale, const T* values, int width, int first, int last,
-              float* const* out) {
-  constexpr int C = R <= kFewRows ? kFewValueVectors : kValueVectors;
+void mix_rows(const float* p, const float* rescale, const T* values, int width, int first, int last, float* const* out,
+              Ahead ahead) {
+  constexpr int C = value_vectors(R);
   int c = 0;
   for (; c + C * kLanes <= width; c += C * kLanes)
-    mix_columns<R, C>(p, rescale, values, width, first, last, c, kLanes, out);
-  for (; c + kLanes <= width; c += kLanes) mix_columns<R, 1>(p, rescale, values, width, first, last, c, kLanes, out);
-  if (c < width) mix_columns<R, 1>(p, rescale, values, width, first, last, c, width - c, out);
+    mix_columns<R, C>(p, rescale, values, width, first, last, c, kLanes, out, c == 0 ? ahead : Ahead{});
+  for (; c + kLanes <= width; c += kLanes)
+    mix_columns<R, 1>(p, rescale, values, width, first, last, c, kLanes, out, c == 0 ? ahead : Ahead{});
+  if (c < width) mix_columns<R, 1>(p, rescale, values, width, first, last, c, width - c, out, c == 0 ? ahead : Ahead{});
 }
 
 template <typename T, int R = kRows>
-void score(int rows, const float* const* q, const T* keys, int width, float* scores) {
-  if (rows == R) return score_rows<R>(q, keys, width, scores);
-  if constexpr (R > 1) score<T, R - 1>(rows, q, keys, width, scores);
+void score(int rows, const float* const* q, const T* keys, int width, float* scores, Ahead ahead) {
+  if (rows == R) return score_rows<R>(q, keys, width, scores, ahead);
+  if constexpr (R > 1) score<T, R - 1>(rows, q, keys, width, scores, ahead);
 }
 
 template <typename T, int R = kRows>
 void mix(int rows, const float* p, const float* rescale, const T* values, int width, int first, int last,
-         float* const* out) {
-  if (rows == R) return mix_rows<R>(p, rescale, values, width, first, last, out);
-  if constexpr (R > 1) mix<T, R - 1>(rows, p, rescale, values, width, first, last, out);
+         float* const* out, Ahead ahead) {
+  if (rows == R) return mix_rows<R>(p, rescale, values, width, first, last, out, ahead);
+  if constexpr (R > 1) mix<T, R - 1>(rows, p, rescale, values, width, first, last, out, ahead);
 }
 
 template <typename T>
@@ -176,44 +186,75 @@ void soften(float* s, float scale, const float* key_scales, const float* value_s
   for (int j = 0; j < 4; ++j) store(s + j * kLanes, value_scales ? x[j] * load(value_scales + j * kLanes) : x[j]);
 }
 
-/// One block for all rows: scores, weights, outputs. Each step goes over all rows while its half of the page is in
-/// cache.
+/// The state of a tile's rows. Groups of up to kRows rows share registers.
+struct Rows {
+  int count, group;
+  const float* q[kAttentionRows];
+  float* out[kAttentionRows];
+  int64_t position[kAttentionRows];
+  float highest[kAttentionRows];  // of the scores so far
+  float mass[kAttentionRows];     // sum of exp(score - highest)
+  float rescale[kAttentionRows];  // what this block multiplies the output by
+
+  int group_size(int first) const { return count - first < group ? count - first : group; }
+};
+
 template <typename T>
-void attend_block(const AttentionTile& tile, int64_t start, const std::byte* page, Rows& rows, int row_count,
+void score_all(const Rows& rows, const T* keys, int width, float* p, Ahead ahead) {
+  for (int r = 0; r < rows.count; r += rows.group)
+    score(rows.group_size(r), rows.q + r, keys, width, p + r * kBlock, r == 0 ? ahead : Ahead{});
+}
+
+template <typename T>
+void mix_all(const Rows& rows, const T* values, int width, int64_t start, int64_t window, const float* p, Ahead ahead) {
+  for (int r = 0; r < rows.count; r += rows.group) {
+    const int n = rows.group_size(r);
+    // Rows are in order of position: the first reaches back farthest, the last sees the newest. What lies behind that
+    // may never have been written.
+    const int first = seen(rows.position[r], window, start).first;
+    const int last = seen(rows.position[r + n - 1], window, start).last;
+    mix(n, p + r * kBlock, rows.rescale + r, values, width, first, last, rows.out + r, r == 0 ? ahead : Ahead{});
+  }
+}
+
+/// The share of `bytes` for each of `steps`, in whole cache lines.
+Ahead share_ahead(const std::byte* at, int64_t bytes, int64_t steps) {
+  return {at, static_cast<int>((bytes / 64 + steps - 1) / steps * 64)};
+}
+
+/// One block for all rows: scores, weights, outputs. Each step goes over all rows while its half of the page is in
+/// cache. `next` is the page after this one, or null.
+template <typename T>
+void attend_block(const AttentionTile& tile, int64_t start, const std::byte* page, const std::byte* next, Rows& rows,
                   float* wide, float* p) {
   const T* keys = reinterpret_cast<const T*>(page + tile.keys_offset);
   const T* values = reinterpret_cast<const T*>(page + tile.values_offset);
-  const bool many = row_count > kRows && sizeof(T) != sizeof(float);
+  const int64_t key_count = int64_t{tile.key_width} * kBlock, value_count = int64_t{tile.value_width} * kBlock;
+  const bool many = rows.count > kRows && sizeof(T) != sizeof(float);
 
-  const bool wide_keys = many && tile.key_width <= kScratchWidth;
-  if (wide_keys) widen(keys, static_cast<int64_t>(tile.key_width) * kBlock, wide);
-  for (int r = 0; r < row_count; r += kRows) {
-    const int n = row_count - r < kRows ? row_count - r : kRows;
-    if (wide_keys)
-      score(n, rows.q + r, static_cast<const float*>(wide), tile.key_width, p + r * kBlock);
-    else
-      score(n, rows.q + r, keys, tile.key_width, p + r * kBlock);
+  // Many rows compute for longer than the next page takes to arrive by itself.
+  const bool few = rows.count <= 2 * kRows;
+  const Ahead values_ahead =
+      share_ahead(few ? page + tile.values_offset : nullptr, value_count * sizeof(T), tile.key_width);
+  if (many && tile.key_width <= kScratchWidth) {
+    widen(keys, key_count, wide);
+    score_all(rows, static_cast<const float*>(wide), tile.key_width, p, values_ahead);
+  } else {
+    score_all(rows, keys, tile.key_width, p, values_ahead);
   }
 
   const float* key_scales = kScaled<T> ? token_scales(keys, tile.key_width) : nullptr;
   const float* value_scales = kScaled<T> ? token_scales(values, tile.value_width) : nullptr;
-  for (int r = 0; r < row_count; ++r)
+  for (int r = 0; r < rows.count; ++r)
     soften(p + r * kBlock, tile.scale, key_scales, value_scales, seen(rows.position[r], tile.window, start),
            rows.highest[r], rows.mass[r], rows.rescale[r]);
 
-  const bool wide_values = many && tile.value_width <= kScratchWidth;
-  if (wide_values) widen(values, static_cast<int64_t>(tile.value_width) * kBlock, wide);
-  for (int r = 0; r < row_count; r += kRows) {
-    const int n = row_count - r < kRows ? row_count - r : kRows;
-    // Rows are in order of position: the first reaches back farthest, the last sees the newest. Beyond that the page
-    // may hold anything.
-    const int first = seen(rows.position[r], tile.window, start).first;
-    const int last = seen(rows.position[r + n - 1], tile.window, start).last;
-    if (wide_values)
-      mix(n, p + r * kBlock, rows.rescale + r, static_cast<const float*>(wide), tile.value_width, first, last,
-          rows.out + r);
-    else
-      mix(n, p + r * kBlock, rows.rescale + r, values, tile.value_width, first, last, rows.out + r);
+  const Ahead keys_ahead = few && next ? share_ahead(next + tile.keys_offset, key_count * sizeof(T), kBlock) : Ahead{};
+  if (many && tile.value_width <= kScratchWidth) {
+    widen(values, value_count, wide);
+    mix_all(rows, static_cast<const float*>(wide), tile.value_width, start, tile.window, p, keys_ahead);
+  } else {
+    mix_all(rows, values, tile.value_width, start, tile.window, p, keys_ahead);
   }
 }
 
@@ -222,23 +263,27 @@ void attend(const AttentionTile& tile) {
   alignas(64) float wide[kBlock * kScratchWidth];
   alignas(64) float p[kAttentionRows * kBlock];
   Rows rows;
-  int row_count = 0;
-  for (int t = 0; t < tile.tokens; ++t)
-    for (int h = 0; h < tile.heads; ++h, ++row_count) {
-      rows.q[row_count] = tile.q + t * tile.q_stride + static_cast<int64_t>(h) * tile.key_width;
-      rows.out[row_count] = tile.out + t * tile.out_stride + static_cast<int64_t>(h) * tile.value_width;
-      rows.position[row_count] = tile.position + t;
-      rows.highest[row_count] = tile.sinks ? tile.sinks[h] : kLowest;
-      rows.mass[row_count] = tile.sinks ? 1.0f : 0.0f;  // the sink's own exp(0)
-      for (int c = 0; c < tile.value_width; ++c) rows.out[row_count][c] = 0;
-    }
+  rows.count = tile.tokens * tile.heads;
+  // Groups of nearly equal size: 8 rows are 4 and 4, not 6 and 2.
+  const int groups = (rows.count + kRows - 1) / kRows;
+  rows.group = (rows.count + groups - 1) / groups;
+  for (int r = 0; r < rows.count; ++r) {
+    const int64_t t = r / tile.heads, h = r % tile.heads;
+    rows.q[r] = tile.q + t * tile.q_stride + h * tile.key_width;
+    rows.out[r] = tile.out + t * tile.out_stride + h * tile.value_width;
+    rows.position[r] = tile.position + t;
+    rows.highest[r] = tile.sinks ? tile.sinks[h] : kLowest;
+    rows.mass[r] = tile.sinks ? 1.0f : 0.0f;  // the sink's own exp(0)
+    for (int c = 0; c < tile.value_width; ++c) rows.out[r][c] = 0;
+  }
 
   const int64_t newest = tile.position + tile.tokens - 1;
   const int64_t oldest = tile.window > 0 && tile.position >= tile.window ? tile.position - tile.window + 1 : 0;
   for (int64_t block = oldest / kBlock; block <= newest / kBlock; ++block)
-    attend_block<T>(tile, block * kBlock, tile.pages[block], rows, row_count, wide, p);
+    attend_block<T>(tile, block * kBlock, tile.pages[block], block < newest / kBlock ? tile.pages[block + 1] : nullptr,
+                    rows, wide, p);
 
-  for (int r = 0; r < row_count; ++r) {
+  for (int r = 0; r < rows.count; ++r) {
     const F32x16 inverse = broadcast(1.0f / rows.mass[r]);
     for (int c = 0; c < tile.value_width; c += kLanes) {
       const int64_t left = tile.value_width - c;
@@ -278,9 +323,14 @@ void store_keys(const KvRows& k) {
     inverse[t] = s.inverse;
     if (kScaled<T>) const_cast<float*>(token_scales(part, k.width))[k.slot + t] = s.value;
   }
-  for (int d = 0; d < k.width; ++d)
-    for (int t = 0; t < k.count; ++t)
-      put(k.rows[t * k.stride + d], inverse[t], part + static_cast<int64_t>(d) * kBlock + k.slot + t);
+  // Sixteen dimensions at a time: a row's line is read once, and the lines written stay in cache.
+  for (int begin = 0; begin < k.width; begin += kLanes)
+    for (int t = 0; t < k.count; ++t) {
+      const float* from = k.rows + t * k.stride;
+      T* to = part + k.slot + t;
+      const int end = begin + kLanes < k.width ? begin + kLanes : k.width;
+      for (int d = begin; d < end; ++d) put(from[d], inverse[t], to + static_cast<int64_t>(d) * kBlock);
+    }
 }
 
 template <typename T>

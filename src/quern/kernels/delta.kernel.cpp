@@ -8,49 +8,68 @@ namespace {
 
 // ---- Causal convolution.
 
-constexpr int kCachedTaps = 8;
-
-/// Tap j of the channels c .. c + n - 1: the weights lie channel by channel.
-F32x16 tap(const ConvTask& task, int64_t c, int64_t n, int j) {
-  float lanes[kLanes] = {};
-  for (int64_t i = 0; i < (n < kLanes ? n : kLanes); ++i) lanes[i] = task.weight[(c + i) * task.taps + j];
-  return load(lanes);
-}
+// Channels that go through all tokens together: rows of a kilobyte, which hardware prefetches, and weights that stay in
+// cache.
+constexpr int kConvChannels = 256;
+constexpr int kConvWeights = 4096;
 
 /// Input of token t - taps + 1 + j: before the first token it lies in the state.
-const float* input(const ConvTask& task, int64_t t, int j) {
+QUERN_INLINE const float* input(const ConvTask& task, int64_t t, int64_t j) {
   const int64_t row = t - (task.taps - 1) + j;
   return row < 0 ? task.state + (row + task.taps - 1) * task.state_stride : task.x + row * task.x_stride;
 }
 
-void conv_silu(const ConvTask& task) {
-  for (int64_t c = 0; c < task.channels; c += kLanes) {
-    const int64_t n = task.channels - c;
-    F32x16 taps[kCachedTaps];
-    for (int j = 0; j < task.taps && j < kCachedTaps; ++j) taps[j] = tap(task, c, n, j);
-    for (int64_t t = 0; t < task.tokens; ++t) {
+/// Channels first .. first + n - 1; weight [taps][n].
+void conv_channels(const ConvTask& task, int64_t first, int64_t n, const float* weight) {
+  for (int64_t t = 0; t < task.tokens; ++t)
+    for (int64_t c = 0; c < n; c += kLanes) {
       F32x16 acc = broadcast(0);
-      for (int j = 0; j < task.taps; ++j)
-        acc = fma(load(input(task, t, j) + c, n), j < kCachedTaps ? taps[j] : tap(task, c, n, j), acc);
-      store(task.out + t * task.out_stride + c, acc * sigmoid(acc), n);
+      for (int64_t j = 0; j < task.taps; ++j)
+        acc = fma(load(input(task, t, j) + first + c, n - c), load(weight + j * n + c, n - c), acc);
+      store(task.out + t * task.out_stride + first + c, acc * sigmoid(acc), n - c);
     }
-    // Oldest first, so that a row is read before it is overwritten.
-    for (int j = 0; j < task.taps - 1; ++j)
-      store(task.state + j * task.state_stride + c, load(input(task, task.tokens, j) + c, n), n);
+  // Oldest first, so that a row is read before it is overwritten.
+  for (int64_t j = 0; j < task.taps - 1; ++j)
+    for (int64_t c = 0; c < n; c += kLanes)
+      store(task.state + j * task.state_stride + first + c, load(input(task, task.tokens, j) + first + c, n - c),
+            n - c);
+}
+
+void conv_silu(const ConvTask& task) {
+  float turned[kConvWeights];
+  int64_t wide = kConvWeights / task.taps / kLanes * kLanes;
+  if (wide > kConvChannels) wide = kConvChannels;
+  // Kernels of hundreds of taps, which nobody has: one channel at a time needs no turning.
+  if (wide == 0)
+    for (int64_t c = 0; c < task.channels; ++c) conv_channels(task, c, 1, task.weight + c * task.taps);
+  if (wide == 0) return;
+  for (int64_t c = 0; c < task.channels; c += wide) {
+    const int64_t n = task.channels - c < wide ? task.channels - c : wide;
+    for (int64_t j = 0; j < task.taps; ++j)
+      for (int64_t i = 0; i < n; ++i) turned[j * n + i] = task.weight[(c + i) * task.taps + j];
+    conv_channels(task, c, n, turned);
   }
 }
 
 // ---- Gated delta rule.
 
-// Rows of the state that k and q are normalised for at once.
-constexpr int kSlice = 256;
-constexpr float kEps = 1e-6f;
+// Columns of a strip: with 128 rows it takes half of a first-level cache.
+constexpr int kStripVectors = 2;
+// A strip of up to that many rows is copied out of the state, whose row stride of a power of two would fall into few
+// cache sets.
+constexpr int kStripRows = 512;
+// Fewer tokens do not pay for the copy.
+constexpr int64_t kCopyTokens = 4;
+// Tokens that each strip walks before the next strip's turn.
+constexpr int kChunk = 64;
 
-/// What a token's pass needs beside the state.
+/// What a token needs beside k, q, v and the state. k and q stay as they are: their lengths go into the sums' factors.
 struct TokenFactors {
-  float k_scale, q_scale;  // to unit length, q also by 1 / sqrt(key_width)
-  float kq;                // k · q of the normalised ones
-  float decay, beta;
+  float u, w;   // e^g / |k|, e^g / (|q| sqrt(key_width))
+  float k;      // 1 / |k|
+  float kq;     // k · q, both normalised
+  float decay;  // e^g
+  float beta;
 };
 
 TokenFactors factors(const DeltaTask& task, int64_t t) {
@@ -63,18 +82,16 @@ TokenFactors factors(const DeltaTask& task, int64_t t) {
     qq = fma(b, b, qq);
     kq = fma(a, b, kq);
   }
-  TokenFactors f;
-  f.k_scale = static_cast<float>(1 / __builtin_sqrt(static_cast<double>(sum(kk)) + kEps));
-  f.q_scale = static_cast<float>(1 / __builtin_sqrt((static_cast<double>(sum(qq)) + kEps) * task.key_width));
-  f.kq = sum(kq) * f.k_scale * f.q_scale;
-  float lanes[kLanes];
-  store(lanes, exp(broadcast(task.gate[t * task.gate_stride])));
-  f.decay = lanes[0];
-  f.beta = task.beta[t * task.gate_stride];
-  return f;
+  constexpr double kEps = 1e-6;
+  const auto k_scale = static_cast<float>(1 / __builtin_sqrt(sum(kk) + kEps));
+  const auto q_scale = static_cast<float>(1 / __builtin_sqrt((sum(qq) + kEps) * task.key_width));
+  float decay[kLanes];
+  store(decay, exp(broadcast(task.gate[t * task.gate_stride])));
+  return {decay[0] * k_scale,          decay[0] * q_scale, k_scale,
+          sum(kq) * k_scale * q_scale, decay[0],           task.beta[t * task.gate_stride]};
 }
 
-/// A column group's registers: C * 16 columns, of which the last n exist where C is 1.
+/// C * 16 columns, of which the last n exist where C is 1.
 template <int C>
 struct Columns {
   F32x16 part[C];
@@ -94,84 +111,104 @@ QUERN_INLINE void store_columns(float* p, const Columns<C>& a, int64_t n) {
   for (int j = 0; j < C; ++j) store(p + j * kLanes, a.part[j], C == 1 ? n : kLanes);
 }
 
-void normalise(const float* x, float scale, int n, float* out) {
-  for (int i = 0; i < n; i += kLanes) store(out + i, load(x + i, n - i) * broadcast(scale), n - i);
-}
+/// The state of a strip: rows `stride` floats apart.
+struct Strip {
+  float* state;
+  int64_t stride;
+  int rows;
+  int64_t n;
+};
 
-/// One pass over the columns' state: applies token `before`'s update (delta), if any, and gathers Sᵀk and Sᵀq of token
-/// `next`, if any. The two in one pass is what lets a strip stay in the first-level cache; every sum runs over the rows
-/// in order.
-template <int C>
-void pass(const DeltaTask& task, float* state, int64_t stride, int64_t n, int64_t before, const TokenFactors* update,
-          const Columns<C>& delta, int64_t next, const TokenFactors* gather, Columns<C>& u, Columns<C>& w) {
-  alignas(64) float k_old[kSlice], k_new[kSlice], q_new[kSlice];
+enum class Pass { gather, update, both };
+
+/// One pass over a strip, rows in order: updates it with a token's k and delta, and gathers Sᵀk and Sᵀq of the next
+/// token. Both in one pass halve the loads; done in two, for the last token of a chunk and the first of the next, the
+/// bits are the same.
+template <int C, Pass kPass>
+QUERN_INLINE void pass(const Strip& strip, const float* old_k, float decay, const Columns<C>& delta, const float* k,
+                       const float* q, Columns<C>& u, Columns<C>& w) {
+  Columns<C> u_sum, w_sum;
 #pragma GCC unroll 8
-  for (int j = 0; j < C; ++j) u.part[j] = w.part[j] = broadcast(0);
-  for (int start = 0; start < task.key_width; start += kSlice) {
-    const int rows = task.key_width - start < kSlice ? task.key_width - start : kSlice;
-    if (update) normalise(task.k + before * task.qkv_stride + start, update->k_scale, rows, k_old);
-    if (gather) normalise(task.k + next * task.qkv_stride + start, gather->k_scale, rows, k_new);
-    if (gather) normalise(task.q + next * task.qkv_stride + start, gather->q_scale, rows, q_new);
-    const F32x16 decay = broadcast(update ? update->decay : 1);
-    float* row = state + start * stride;
-    Columns<C> u_sum = u, w_sum = w;
-    for (int i = 0; i < rows; ++i, row += stride) {
-      Columns<C> s = load_columns<C>(row, n);
-      if (update) {
-        const F32x16 k = broadcast(k_old[i]);
+  for (int j = 0; j < C; ++j) u_sum.part[j] = w_sum.part[j] = broadcast(0);
+  const F32x16 fade = broadcast(decay);
+  float* row = strip.state;
+  for (int i = 0; i < strip.rows; ++i, row += strip.stride) {
+    Columns<C> s = load_columns<C>(row, strip.n);
+    if constexpr (kPass != Pass::gather) {
+      const F32x16 x = broadcast(old_k[i]);
 #pragma GCC unroll 8
-        for (int j = 0; j < C; ++j) s.part[j] = fma(k, delta.part[j], decay * s.part[j]);
-        store_columns<C>(row, s, n);
-      }
-      if (gather) {
-        const F32x16 k = broadcast(k_new[i]), q = broadcast(q_new[i]);
+      for (int j = 0; j < C; ++j) s.part[j] = fma(x, delta.part[j], fade * s.part[j]);
+      store_columns<C>(row, s, strip.n);
+    }
+    if constexpr (kPass != Pass::update) {
+      const F32x16 x = broadcast(k[i]), y = broadcast(q[i]);
 #pragma GCC unroll 8
-        for (int j = 0; j < C; ++j) {
-          u_sum.part[j] = fma(k, s.part[j], u_sum.part[j]);
-          w_sum.part[j] = fma(q, s.part[j], w_sum.part[j]);
-        }
+      for (int j = 0; j < C; ++j) {
+        u_sum.part[j] = fma(x, s.part[j], u_sum.part[j]);
+        w_sum.part[j] = fma(y, s.part[j], w_sum.part[j]);
       }
     }
-    u = u_sum;
-    w = w_sum;
   }
+  u = u_sum;
+  w = w_sum;
 }
 
+/// Tokens first .. first + count - 1 over one strip at `column`.
 template <int C>
-void walk(const DeltaTask& task, int64_t column, int64_t n) {
-  float* state = task.state + column;
-  const int64_t stride = task.state_stride;
+void walk(const DeltaTask& task, const Strip& strip, int64_t column, int64_t first, int64_t count,
+          const TokenFactors* factor) {
   Columns<C> u, w, delta;
 #pragma GCC unroll 8
   for (int j = 0; j < C; ++j) delta.part[j] = broadcast(0);
-  TokenFactors now = factors(task, 0);
-  pass<C>(task, state, stride, n, 0, nullptr, delta, 0, &now, u, w);
-  for (int64_t t = 0; t < task.tokens; ++t) {
-    const Columns<C> v = load_columns<C>(task.v + t * task.qkv_stride + column, n);
-    const F32x16 decay = broadcast(now.decay), beta = broadcast(now.beta), kq = broadcast(now.kq);
+  const float* k = task.k + first * task.qkv_stride;
+  const float* q = task.q + first * task.qkv_stride;
+  pass<C, Pass::gather>(strip, k, 0, delta, k, q, u, w);
+  for (int64_t i = 0; i < count; ++i, k += task.qkv_stride, q += task.qkv_stride) {
+    const TokenFactors& f = factor[i];
+    const Columns<C> v = load_columns<C>(task.v + (first + i) * task.qkv_stride + column, strip.n);
     Columns<C> out;
 #pragma GCC unroll 8
     for (int j = 0; j < C; ++j) {
-      delta.part[j] = beta * (v.part[j] - decay * u.part[j]);
-      out.part[j] = fma(kq, delta.part[j], decay * w.part[j]);
+      const F32x16 d = broadcast(f.beta) * (v.part[j] - broadcast(f.u) * u.part[j]);
+      out.part[j] = fma(broadcast(f.kq), d, broadcast(f.w) * w.part[j]);
+      delta.part[j] = d * broadcast(f.k);
     }
-    store_columns<C>(task.out + t * task.out_stride + column, out, n);
-    if (t + 1 < task.tokens) {
-      const TokenFactors next = factors(task, t + 1);
-      pass<C>(task, state, stride, n, t, &now, delta, t + 1, &next, u, w);
-      now = next;
-    } else {
-      pass<C>(task, state, stride, n, t, &now, delta, 0, nullptr, u, w);
-    }
+    store_columns<C>(task.out + (first + i) * task.out_stride + column, out, strip.n);
+    if (i + 1 < count)
+      pass<C, Pass::both>(strip, k, f.decay, delta, k + task.qkv_stride, q + task.qkv_stride, u, w);
+    else
+      pass<C, Pass::update>(strip, k, f.decay, delta, k, q, u, w);
   }
 }
 
+template <int C>
+void copy_strip(const float* from, int64_t from_stride, float* to, int64_t to_stride, int rows, int64_t n) {
+  for (int i = 0; i < rows; ++i) store_columns<C>(to + i * to_stride, load_columns<C>(from + i * from_stride, n), n);
+}
+
+template <int C>
+void walk_strip(const DeltaTask& task, int64_t column, int64_t n, int64_t first, int64_t count,
+                const TokenFactors* factor) {
+  float* state = task.state + column;
+  if (count < kCopyTokens || task.key_width > kStripRows)
+    return walk<C>(task, {state, task.state_stride, task.key_width, n}, column, first, count, factor);
+  alignas(64) float copy[kStripRows * C * kLanes];
+  copy_strip<C>(state, task.state_stride, copy, C * kLanes, task.key_width, n);
+  walk<C>(task, {copy, C * kLanes, task.key_width, n}, column, first, count, factor);
+  copy_strip<C>(copy, C * kLanes, state, task.state_stride, task.key_width, n);
+}
+
 void delta_rule(const DeltaTask& task) {
-  constexpr int C = 2;
-  int64_t column = 0;
-  if (task.tokens <= 0) return;
-  for (; column + C * kLanes <= task.columns; column += C * kLanes) walk<C>(task, column, kLanes);
-  for (; column < task.columns; column += kLanes) walk<1>(task, column, task.columns - column);
+  TokenFactors factor[kChunk];
+  for (int64_t first = 0; first < task.tokens; first += kChunk) {
+    const int64_t count = task.tokens - first < kChunk ? task.tokens - first : kChunk;
+    for (int64_t i = 0; i < count; ++i) factor[i] = factors(task, first + i);
+    int64_t column = 0;
+    for (; column + kStripVectors * kLanes <= task.columns; column += kStripVectors * kLanes)
+      walk_strip<kStripVectors>(task, column, kLanes, first, count, factor);
+    for (; column < task.columns; column += kLanes)
+      walk_strip<1>(task, column, task.columns - column, first, count, factor);
+  }
 }
 
 }  // namespace

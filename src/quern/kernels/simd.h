@@ -54,6 +54,19 @@ QUERN_INLINE Reg reg_load_bf16(const uint16_t* p) {
 QUERN_INLINE Reg reg_load_int8(const int8_t* p) {
   return _mm512_cvtepi32_ps(_mm512_cvtepi8_epi32(_mm_loadu_si128(reinterpret_cast<const __m128i*>(p))));
 }
+/// a = even lanes of (a, b), b = odd ones; and back.
+QUERN_INLINE void reg_split_pairs(Reg& a, Reg& b) {
+  const __m512i even = _mm512_setr_epi32(0, 2, 4, 6, 8, 10, 12, 14, 16, 18, 20, 22, 24, 26, 28, 30);
+  const Reg first = _mm512_permutex2var_ps(a, even, b);
+  b = _mm512_permutex2var_ps(a, _mm512_or_si512(even, _mm512_set1_epi32(1)), b);
+  a = first;
+}
+QUERN_INLINE void reg_join_pairs(Reg& a, Reg& b) {
+  const __m512i low = _mm512_setr_epi32(0, 16, 1, 17, 2, 18, 3, 19, 4, 20, 5, 21, 6, 22, 7, 23);
+  const Reg first = _mm512_permutex2var_ps(a, low, b);
+  b = _mm512_permutex2var_ps(a, _mm512_add_epi32(low, _mm512_set1_epi32(8)), b);
+  a = first;
+}
 
 #elif defined(QUERN_ISA_avx2)
 
@@ -79,6 +92,16 @@ QUERN_INLINE Reg reg_load_bf16(const uint16_t* p) {
 }
 QUERN_INLINE Reg reg_load_int8(const int8_t* p) {
   return _mm256_cvtepi32_ps(_mm256_cvtepi8_epi32(_mm_loadl_epi64(reinterpret_cast<const __m128i*>(p))));
+}
+QUERN_INLINE void reg_split_pairs(Reg& a, Reg& b) {
+  const __m256 low = _mm256_permute2f128_ps(a, b, 0x20), high = _mm256_permute2f128_ps(a, b, 0x31);
+  a = _mm256_shuffle_ps(low, high, 0x88);
+  b = _mm256_shuffle_ps(low, high, 0xdd);
+}
+QUERN_INLINE void reg_join_pairs(Reg& a, Reg& b) {
+  const __m256 low = _mm256_unpacklo_ps(a, b), high = _mm256_unpackhi_ps(a, b);
+  a = _mm256_permute2f128_ps(low, high, 0x20);
+  b = _mm256_permute2f128_ps(low, high, 0x31);
 }
 
 #elif defined(QUERN_ISA_x86_64_v2)
@@ -108,6 +131,16 @@ QUERN_INLINE Reg reg_load_int8(const int8_t* p) {
   __builtin_memcpy(&bits, p, 4);
   return _mm_cvtepi32_ps(_mm_cvtepi8_epi32(_mm_cvtsi32_si128(bits)));
 }
+QUERN_INLINE void reg_split_pairs(Reg& a, Reg& b) {
+  const Reg first = _mm_shuffle_ps(a, b, 0x88);
+  b = _mm_shuffle_ps(a, b, 0xdd);
+  a = first;
+}
+QUERN_INLINE void reg_join_pairs(Reg& a, Reg& b) {
+  const Reg first = _mm_unpacklo_ps(a, b);
+  b = _mm_unpackhi_ps(a, b);
+  a = first;
+}
 
 #else  // NEON
 
@@ -133,6 +166,16 @@ QUERN_INLINE Reg reg_load_int8(const int8_t* p) {
   __builtin_memcpy(&bits, p, 4);
   const int8x8_t bytes = vreinterpret_s8_s32(vdup_n_s32(bits));
   return vcvtq_f32_s32(vmovl_s16(vget_low_s16(vmovl_s8(bytes))));
+}
+QUERN_INLINE void reg_split_pairs(Reg& a, Reg& b) {
+  const Reg first = vuzp1q_f32(a, b);
+  b = vuzp2q_f32(a, b);
+  a = first;
+}
+QUERN_INLINE void reg_join_pairs(Reg& a, Reg& b) {
+  const Reg first = vzip1q_f32(a, b);
+  b = vzip2q_f32(a, b);
+  a = first;
 }
 
 #endif
@@ -188,6 +231,24 @@ QUERN_INLINE void store(float* p, F32x16 a, int64_t n) {
   float lanes[kLanes];
   store(lanes, a);
   for (int64_t i = 0; i < n; ++i) p[i] = lanes[i];
+}
+
+/// Sixteen pairs that lie one after the other in memory: a gets the firsts, b the seconds.
+QUERN_INLINE void load_pairs(const float* p, F32x16& a, F32x16& b) {
+#pragma GCC unroll 4
+  for (int i = 0; i < kParts; ++i) {
+    a.part[i] = reg_load(p + 2 * i * kRegLanes);
+    b.part[i] = reg_load(p + (2 * i + 1) * kRegLanes);
+    reg_split_pairs(a.part[i], b.part[i]);
+  }
+}
+QUERN_INLINE void store_pairs(float* p, F32x16 a, F32x16 b) {
+#pragma GCC unroll 4
+  for (int i = 0; i < kParts; ++i) {
+    reg_join_pairs(a.part[i], b.part[i]);
+    reg_store(p + 2 * i * kRegLanes, a.part[i]);
+    reg_store(p + (2 * i + 1) * kRegLanes, b.part[i]);
+  }
 }
 
 // Folds 16 lanes to 8, 4, 2, 1, always lane i with lane i + half.

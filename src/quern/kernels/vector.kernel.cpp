@@ -39,7 +39,14 @@ void rope_halves(float* x, const float* cos, const float* sin, int64_t pairs) {
 }
 
 void rope_interleaved(float* x, const float* cos, const float* sin, int64_t pairs) {
-  for (int64_t i = 0; i < pairs; ++i) {
+  int64_t i = 0;
+  for (; i + kLanes <= pairs; i += kLanes) {
+    F32x16 a, b;
+    load_pairs(x + 2 * i, a, b);
+    const F32x16 c = load(cos + i), s = load(sin + i);
+    store_pairs(x + 2 * i, a * c - b * s, a * s + b * c);
+  }
+  for (; i < pairs; ++i) {
     const float a = x[2 * i], b = x[2 * i + 1];
     x[2 * i] = a * cos[i] - b * sin[i];
     x[2 * i + 1] = a * sin[i] + b * cos[i];

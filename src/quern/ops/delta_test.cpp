@@ -14,7 +14,7 @@ struct ConvShape {
   int kernel;
   int64_t channels;
 };
-constexpr ConvShape kConvShapes[] = {{4, 8}, {3, 20}, {4, 64}, {7, 33}, {1, 16}, {12, 40}};
+constexpr ConvShape kConvShapes[] = {{4, 8}, {3, 20}, {4, 64}, {7, 33}, {1, 16}, {12, 40}, {300, 18}};
 
 class CausalConv : public OnEveryIsa {
  protected:

@@ -1,0 +1,97 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "quern/model/blocks/decoder.h"
+
+#include <variant>
+
+#include "quern/model/blocks/embedding.h"
+#include "quern/model/blocks/step.h"
+
+namespace quern {
+namespace {
+
+using Mixer = std::variant<AttentionBlock, DeltaNetBlock>;
+
+struct Layer {
+  Mixer mixer;
+  FfnBlock ffn;
+  int item;  ///< first of the mixer's in Model::state()
+};
+
+class Decoder final : public Model {
+ public:
+  Decoder(DecoderSpec spec, const KernelTable& kernels) : kernels_(kernels), spec_(std::move(spec)) {}
+
+  Status load(const ModelSource& source, const LoadContext& context) {
+    Loader loader(source, context);
+    const ModelSizes& sizes = spec_.sizes;
+    QUERN_TRY(embedding_, Embedding::load(loader, sizes.n_embd, sizes.n_vocab));
+    step_sizes_.n_embd = sizes.n_embd;
+    for (int i = 0; i < sizes.n_layer; ++i) {
+      const int item = static_cast<int>(state_.size());
+      QUERN_TRY(Mixer mixer, load_mixer(loader, i));
+      QUERN_TRY(FfnBlock ffn, FfnBlock::load(loader, i, spec_.ffn[i]));
+      std::visit([&](const auto& block) { step_sizes_.include(block); }, mixer);
+      step_sizes_.include(ffn);
+      layers_.push_back({std::move(mixer), std::move(ffn), item});
+    }
+    QUERN_TRY(head_, OutputHead::load(loader, embedding_, sizes.eps, spec_.norm_offset));
+    info_ = {
+        .architecture = source.architecture(),
+        .n_layer = sizes.n_layer,
+        .n_embd = sizes.n_embd,
+        .n_vocab = sizes.n_vocab,
+        .context_length = sizes.context_length,
+        .parameters = loader.parameters(),
+        .active_parameters = loader.parameters(),
+        .weight_bytes = loader.weight_bytes(),
+        .step_bytes = loader.weight_bytes()};  // all of it: the embedding stays in the file, and a row of it is nothing
+    return loader.finish();
+  }
+
+  const ModelInfo& info() const override { return info_; }
+  std::span<const StateItem> state() const override { return state_; }
+
+  void forward(const Batch& batch, Workspace& workspace, Pool& pool, std::span<float> logits) const override {
+    Step step(batch, state_, spec_.ropes, step_sizes_, workspace, kernels_);
+    pool.run([&](const Worker& worker) {
+      step.fill_rope_tables(worker);
+      embedding_.run(worker, step);
+      for (const Layer& layer : layers_) {
+        std::visit([&](const auto& mixer) { mixer.run(worker, step, layer.item); }, layer.mixer);
+        layer.ffn.run(worker, step);
+      }
+      head_.run(worker, step, logits);
+    });
+  }
+
+ private:
+  Result<Mixer> load_mixer(Loader& loader, int i) {
+    if (const auto delta_net = spec_.delta_nets.find(i); delta_net != spec_.delta_nets.end()) {
+      for (const StateItem& item : delta_net->second.state(i)) state_.push_back(item);
+      QUERN_TRY(DeltaNetBlock block, DeltaNetBlock::load(loader, i, delta_net->second));
+      return Mixer(std::move(block));
+    }
+    state_.push_back(spec_.attention[i].state(i));
+    QUERN_TRY(AttentionBlock block, AttentionBlock::load(loader, i, spec_.attention[i]));
+    return Mixer(std::move(block));
+  }
+
+  const KernelTable& kernels_;
+  DecoderSpec spec_;
+  ModelInfo info_;
+  StepSizes step_sizes_;
+  Embedding embedding_;
+  std::vector<Layer> layers_;
+  OutputHead head_;
+  std::vector<StateItem> state_;
+};
+
+}  // namespace
+
+Result<std::unique_ptr<Model>> load_decoder(DecoderSpec spec, const ModelSource& source, const LoadContext& context) {
+  auto model = std::make_unique<Decoder>(std::move(spec), context.kernels);
+  QUERN_TRY_STATUS(model->load(source, context));
+  return std::unique_ptr<Model>(std::move(model));
+}
+
+}  // namespace quern

@@ -1,0 +1,69 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "quern/model/blocks/embedding.h"
+
+#include "quern/ops/elementwise.h"
+
+namespace quern {
+
+namespace {
+
+constexpr TensorName kEmbedding = {"token_embd.weight", "model.embed_tokens.weight"};
+constexpr TensorName kNorm = {"output_norm.weight", "model.norm.weight"};
+constexpr TensorName kHead = {"output.weight", "lm_head.weight"};
+
+/// GGUF has no flag: a file without an output matrix is tied. config.json has one, and where it is true a matrix that
+/// lies there all the same is the embedding again.
+Result<Presence> head_presence(const ModelSource& source) {
+  const Key key{"", "tie_word_embeddings"};
+  if (!source.has(key)) return Presence::optional;
+  QUERN_TRY(const bool tied, source.boolean(key, {}));
+  return tied ? Presence::absent : Presence::required;
+}
+
+}  // namespace
+
+Result<Embedding> Embedding::load(Loader& loader, int64_t n_embd, int64_t n_vocab) {
+  Embedding embedding;
+  QUERN_TRY(embedding.rows_, loader.view(kEmbedding, 0, {n_embd, n_vocab}));
+  return embedding;
+}
+
+void Embedding::run(const Worker& worker, const Step& step) const {
+  const auto [begin, end] = worker.share(step.tokens);
+  for (int64_t t = begin; t < end; ++t) rows_.decode_row(step.batch.tokens[t], step.x + t * step.n_embd);
+  worker.barrier();
+}
+
+Result<OutputHead> OutputHead::load(Loader& loader, const Embedding& embedding, float eps, float norm_offset) {
+  const int64_t n_embd = embedding.rows().shape.columns(), n_vocab = embedding.rows().shape.rows();
+  OutputHead head;
+  head.eps_ = eps;
+  QUERN_TRY(head.norm_, loader.norm(kNorm, 0, n_embd, norm_offset));
+  QUERN_TRY(const Presence presence, head_presence(loader.source()));
+  QUERN_TRY(auto weight, loader.matrix_if(kHead, 0, n_vocab, n_embd, presence));
+  if (!weight) {
+    QUERN_TRY(weight, loader.pack(embedding.rows()));
+  }
+  head.weight_ = *std::move(weight);
+  return head;
+}
+
+void OutputHead::run(const Worker& worker, Step& step, std::span<float> logits) const {
+  const std::span<const int> outputs = step.batch.outputs;
+  const int64_t n = static_cast<int64_t>(outputs.size());
+  if (n == 0) return;
+  // Neighbours among the wanted tokens are normed together, so that all workers have a share.
+  for (int64_t first = 0; first < n;) {
+    int64_t last = first + 1;
+    while (last < n && outputs[last] == outputs[last - 1] + 1) ++last;
+    rms_norm(worker, step.kernels, step.x + outputs[first] * step.n_embd, step.n_embd, norm_.data(), eps_,
+             step.normed + first * step.n_embd, step.n_embd, last - first, step.n_embd);
+    first = last;
+  }
+  worker.barrier();
+  step.activations.set(worker, step.normed, n, step.n_embd, weight_.wants_int8());
+  worker.barrier();
+  matmul(worker, MatmulJob{&weight_, nullptr, logits.data(), weight_.rows()}, step.activations);
+}
+
+}  // namespace quern

@@ -1,0 +1,97 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "quern/model/blocks/loader.h"
+
+#include <algorithm>
+#include <cstring>
+
+namespace quern {
+
+Loader::Loader(const ModelSource& source, const LoadContext& context)
+    : source_(source), context_(context), total_bytes_(source.file_bytes()) {}
+
+Status Loader::report(int64_t bytes) {
+  // The file's size stands for the work: what is skipped is made up for by `finish`.
+  done_bytes_ = std::min(total_bytes_, done_bytes_ + bytes);
+  if (!context_.progress(done_bytes_, total_bytes_)) return Error{ErrorCode::cancelled, "loading: cancelled"};
+  return {};
+}
+
+Status Loader::finish() { return report(total_bytes_); }
+
+Result<Matrix> Loader::pack(const TensorView& view) {
+  if (context_.weights == Weights::outline) {
+    weight_bytes_ += static_cast<int64_t>(view.data.size());
+    return Matrix();
+  }
+  Matrix matrix = Matrix::pack(view, context_.kernels, context_.pool);
+  weight_bytes_ += matrix.bytes();
+  QUERN_TRY_STATUS(report(static_cast<int64_t>(view.data.size())));
+  return matrix;
+}
+
+Result<Matrix> Loader::pack_counted(const TensorView& view) {
+  parameters_ += view.shape.elements();
+  return pack(view);
+}
+
+Result<std::optional<TensorView>> Loader::look_up(TensorName name, int layer, const Shape& shape, Presence presence) {
+  if (presence == Presence::absent) return std::optional<TensorView>();
+  if (presence == Presence::optional) return source_.find_tensor(name, layer, shape);
+  QUERN_TRY(const TensorView view, source_.tensor(name, layer, shape));
+  return std::optional(view);
+}
+
+Result<Matrix> Loader::matrix(TensorName name, int layer, int64_t rows, int64_t columns) {
+  QUERN_TRY(const TensorView view, source_.tensor(name, layer, {columns, rows}));
+  return pack_counted(view);
+}
+
+Result<std::optional<Matrix>> Loader::matrix_if(TensorName name, int layer, int64_t rows, int64_t columns,
+                                                Presence presence) {
+  QUERN_TRY(const auto found, look_up(name, layer, {columns, rows}, presence));
+  if (!found) return std::optional<Matrix>();
+  QUERN_TRY(Matrix matrix, pack_counted(*found));
+  return std::optional(std::move(matrix));
+}
+
+Result<Matrix> Loader::matrix_rows(TensorName name, int layer, int64_t rows, int64_t columns,
+                                   std::span<const int64_t> order) {
+  QUERN_TRY(TensorView view, source_.tensor(name, layer, {columns, rows}));
+  std::vector<std::byte> gathered;
+  if (!view.data.empty()) {
+    const int64_t row_bytes = view.type->row_bytes(columns);
+    gathered.resize(order.size() * row_bytes);
+    for (size_t i = 0; i < order.size(); ++i)
+      std::memcpy(gathered.data() + i * row_bytes, view.row(order[i]).data(), row_bytes);
+  }
+  return pack_counted({view.type, {columns, static_cast<int64_t>(order.size())}, gathered});
+}
+
+Result<std::vector<float>> Loader::floats(TensorName name, int layer, const Shape& shape, Presence presence) {
+  QUERN_TRY(const auto found, look_up(name, layer, shape, presence));
+  if (!found) return std::vector<float>();
+  std::vector<float> out(shape.elements());
+  if (context_.weights == Weights::packed)
+    for (int64_t row = 0; row < shape.rows(); ++row) found->decode_row(row, out.data() + row * shape.columns());
+  parameters_ += shape.elements();
+  weight_bytes_ += shape.elements() * 4;
+  return out;
+}
+
+Result<std::vector<float>> Loader::vector(TensorName name, int layer, int64_t n, Presence presence) {
+  return floats(name, layer, {n}, presence);
+}
+
+Result<std::vector<float>> Loader::norm(TensorName name, int layer, int64_t n, float offset, Presence presence) {
+  QUERN_TRY(std::vector<float> out, vector(name, layer, n, presence));
+  for (float& w : out) w += offset;
+  return out;
+}
+
+Result<TensorView> Loader::view(TensorName name, int layer, const Shape& shape) {
+  QUERN_TRY(const TensorView found, source_.tensor(name, layer, shape));
+  parameters_ += found.shape.elements();
+  return found;
+}
+
+}  // namespace quern

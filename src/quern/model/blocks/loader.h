@@ -1,0 +1,60 @@
+// SPDX-License-Identifier: Apache-2.0
+#pragma once
+
+#include <cstdint>
+#include <optional>
+#include <span>
+#include <vector>
+
+#include "quern/base/result.h"
+#include "quern/model/architecture.h"
+#include "quern/model/source.h"
+#include "quern/ops/matmul.h"
+
+namespace quern {
+
+/// Whether a layer has a tensor: it must, it may, or it is not looked for.
+enum class Presence : uint8_t { required, optional, absent };
+
+/// Takes tensors out of a source and packs them; counts what it took and reports progress. For one load, one thread.
+class Loader {
+ public:
+  Loader(const ModelSource& source, const LoadContext& context);
+
+  const ModelSource& source() const { return source_; }
+
+  /// A matrix y = W x of `rows` outputs.
+  Result<Matrix> matrix(TensorName name, int layer, int64_t rows, int64_t columns);
+  Result<std::optional<Matrix>> matrix_if(TensorName name, int layer, int64_t rows, int64_t columns, Presence presence);
+  /// Rows `order` of a matrix that has `rows` of them: what fused tensors are split with.
+  Result<Matrix> matrix_rows(TensorName name, int layer, int64_t rows, int64_t columns, std::span<const int64_t> order);
+  /// Another form of a tensor that was taken before: its numbers count once.
+  Result<Matrix> pack(const TensorView& view);
+  /// Numbers as floats. Empty if optional and absent.
+  Result<std::vector<float>> vector(TensorName name, int layer, int64_t n, Presence presence = Presence::required);
+  /// The weights of a norm, `offset` added to each: 1 where the file holds them around zero.
+  Result<std::vector<float>> norm(TensorName name, int layer, int64_t n, float offset = 0,
+                                  Presence presence = Presence::required);
+  /// Any shape, row by row.
+  Result<std::vector<float>> floats(TensorName name, int layer, const Shape& shape,
+                                    Presence presence = Presence::required);
+  /// A view that the model keeps: rows are decoded when used.
+  Result<TensorView> view(TensorName name, int layer, const Shape& shape);
+
+  int64_t parameters() const { return parameters_; }
+  int64_t weight_bytes() const { return weight_bytes_; }
+  /// Tells the progress callback that all is done.
+  Status finish();
+
+ private:
+  Result<std::optional<TensorView>> look_up(TensorName name, int layer, const Shape& shape, Presence presence);
+  Result<Matrix> pack_counted(const TensorView& view);
+  Status report(int64_t bytes);
+
+  const ModelSource& source_;
+  const LoadContext& context_;
+  int64_t total_bytes_ = 0, done_bytes_ = 0;
+  int64_t parameters_ = 0, weight_bytes_ = 0;
+};
+
+}  // namespace quern

@@ -12,11 +12,11 @@ enum class OptionType { flag, text, path, integer, number, choice, size };
 
 /// One option of a command. Help, man page, completion and parsing all come from these tables.
 struct OptionSpec {
-  std::string_view name;      ///< "--max-tokens"
-  std::string_view metavar;   ///< "N"; empty for flags
+  std::string_view name;     ///< "--max-tokens"
+  std::string_view metavar;  ///< "N"; empty for flags
   std::string_view help;
   OptionType type = OptionType::flag;
-  double min = 0, max = 0;    ///< integer, number: the range, where min < max
+  double min = 0, max = 0;  ///< integer, number: the range, where min < max
   std::span<const std::string_view> choices = {};
   std::string_view default_text = {};  ///< shown in help; what applies when it is not given is the command's
   bool repeatable = false;

@@ -1,0 +1,37 @@
+// SPDX-License-Identifier: Apache-2.0
+#pragma once
+
+#include <cstdint>
+#include <filesystem>
+#include <string>
+#include <string_view>
+#include <vector>
+
+#include "quern/base/result.h"
+
+namespace quern {
+
+/// A model of the local folders, usable by its name.
+struct ListedModel {
+  std::string name;
+  std::filesystem::path path;  ///< a .gguf file (the first of a split one) or a folder with a config.json
+  int64_t bytes = 0;           ///< of all parts
+  std::string format;          ///< "gguf" or "safetensors"
+};
+
+/// Folders that are looked through: $QUERN_MODELS, else ${XDG_DATA_HOME:-~/.local/share}/quern/models; then
+/// ${XDG_CACHE_HOME:-~/.cache}/quern/models. Those that exist.
+std::vector<std::filesystem::path> model_folders();
+
+/// ${XDG_STATE_HOME:-~/.local/state}/quern; empty without a home.
+std::filesystem::path state_folder();
+
+/// Models in these folders, two levels deep, sorted by name; a name that comes twice is the first folder's.
+std::vector<ListedModel> list_models(const std::vector<std::filesystem::path>& folders);
+
+/// What MODEL on a command line means: a path that exists, else the name of a listed model (with or without .gguf).
+/// not_found names the path, and the nearest listed name if one is near.
+Result<std::filesystem::path> find_model(std::string_view text, const std::vector<std::filesystem::path>& folders);
+Result<std::filesystem::path> find_model(std::string_view text);
+
+}  // namespace quern

@@ -90,24 +90,43 @@ Result<std::string> read_text_file(const std::filesystem::path& path, size_t lim
   return text;
 }
 
-Status write_file_atomically(const std::filesystem::path& path, std::span<const std::byte> bytes) {
-  const std::string temporary = path.string() + fmt::format(".{}.part", ::getpid());
-  Descriptor file(::open(temporary.c_str(), O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC, 0644));
-  if (file.fd < 0) return system_error(temporary, "cannot create");
-  const auto fail = [&](const char* doing) {
-    Error error = system_error(temporary, doing);
-    ::unlink(temporary.c_str());
-    return error;
-  };
+Result<AtomicFile> AtomicFile::create(const std::filesystem::path& path) {
+  const std::filesystem::path temporary = path.string() + fmt::format(".{}.part", ::getpid());
+  const int fd = ::open(temporary.c_str(), O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC, 0644);
+  if (fd < 0) return system_error(temporary, "cannot create");
+  return AtomicFile(path, temporary, fd);
+}
+
+AtomicFile::AtomicFile(AtomicFile&& other) noexcept
+    : path_(std::move(other.path_)), temporary_(std::move(other.temporary_)), fd_(std::exchange(other.fd_, -1)) {}
+
+AtomicFile::~AtomicFile() {
+  if (fd_ < 0) return;
+  ::close(fd_);
+  ::unlink(temporary_.c_str());
+}
+
+Status AtomicFile::write(std::span<const std::byte> bytes) {
   while (!bytes.empty()) {
-    const ssize_t n = ::write(file.fd, bytes.data(), bytes.size());
+    const ssize_t n = ::write(fd_, bytes.data(), bytes.size());
     if (n < 0 && errno == EINTR) continue;
-    if (n < 0) return fail("cannot write");
+    if (n < 0) return system_error(temporary_, "cannot write");
     bytes = bytes.subspan(static_cast<size_t>(n));
   }
-  if (::fsync(file.fd) != 0) return fail("cannot write");
-  if (::rename(temporary.c_str(), path.c_str()) != 0) return fail("cannot rename");
   return {};
+}
+
+Status AtomicFile::commit() {
+  if (::fsync(fd_) != 0) return system_error(temporary_, "cannot write");
+  if (::rename(temporary_.c_str(), path_.c_str()) != 0) return system_error(path_, "cannot replace");
+  ::close(std::exchange(fd_, -1));
+  return {};
+}
+
+Status write_file_atomically(const std::filesystem::path& path, std::span<const std::byte> bytes) {
+  QUERN_TRY(AtomicFile file, AtomicFile::create(path));
+  QUERN_TRY_STATUS(file.write(bytes));
+  return file.commit();
 }
 
 }  // namespace quern

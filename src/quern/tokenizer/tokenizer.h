@@ -30,21 +30,25 @@ class Tokenizer {
 
   /// tokenizer.ggml.* of a GGUF file. An unknown model or pre-tokenizer is refused by its name.
   static Result<std::unique_ptr<Tokenizer>> from_gguf(const gguf::File& file);
-  /// A published tokenizer.json; `config` is tokenizer_config.json beside it where there is one (BOS and EOS, add_bos_token).
+  /// A published tokenizer.json; `config` is tokenizer_config.json beside it where there is one (BOS and EOS,
+  /// add_bos_token).
   static Result<std::unique_ptr<Tokenizer>> from_json(const std::filesystem::path& tokenizer_json,
                                                       const std::optional<std::filesystem::path>& config);
-  /// A .tiktoken vocabulary; `pre` names its split rule and special tokens ("o200k_harmony", "o200k_base", "cl100k_base", "qwen").
+  /// A .tiktoken vocabulary; `pre` names its split rule and special tokens ("o200k_harmony", "o200k_base",
+  /// "cl100k_base", "qwen").
   static Result<std::unique_ptr<Tokenizer>> from_tiktoken(const std::filesystem::path& path, std::string_view pre);
 
   virtual int size() const = 0;  ///< ids are 0 .. size() - 1
 
   /// Time is linear in the text (times log of its longest piece). Broken UTF-8 is encoded byte by byte or as unknown.
   virtual std::vector<TokenId> encode(std::string_view text, const EncodeOptions& options) const = 0;
-  /// A rendered prompt: control tokens in template text are recognised, in user text never. BOS is added once if the
-  /// vocabulary asks for it and the text does not begin with it.
-  std::vector<TokenId> encode_prompt(std::span<const Segment> segments) const;
+  /// A rendered prompt: control tokens in template text are recognised, in user text never; nor are user-defined tokens
+  /// there that frame messages (<|..|> and the like). Text is split as if it were one, whatever the segments. BOS is
+  /// added once if the vocabulary asks for it and the text does not begin with it.
+  virtual std::vector<TokenId> encode_prompt(std::span<const Segment> segments) const = 0;
 
-  /// The bytes a token stands for in text: "" for control and unknown tokens (their name with `show_special`).
+  /// The bytes a token stands for in text: "" for control and unknown tokens (their name with `show_special`) and for
+  /// ids that are none.
   virtual std::string_view piece(TokenId id, bool show_special = false) const = 0;
 
   /// Whole text of a sequence from its start (a dummy prefix space of SentencePiece vocabularies is dropped).

@@ -4,7 +4,7 @@
 #include <algorithm>
 #include <cstring>
 
-#include "quern/io/mapped_file.h"
+#include "quern/io/atomic_file.h"
 
 namespace quern::gguf {
 namespace {

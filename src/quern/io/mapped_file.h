@@ -29,25 +29,7 @@ class MappedFile {
 /// A whole regular file as text, at most `limit` bytes.
 Result<std::string> read_text_file(const std::filesystem::path& path, size_t limit = size_t{1} << 30);
 
-/// A file that replaces another in one step: written beside it, synced, then renamed. A reader sees the old one or the
-/// new one, whole. Without `commit` nothing is left behind.
-class AtomicFile {
- public:
-  static Result<AtomicFile> create(const std::filesystem::path& path);
-  AtomicFile(AtomicFile&& other) noexcept;
-  AtomicFile& operator=(AtomicFile&&) = delete;
-  ~AtomicFile();
-
-  Status write(std::span<const std::byte> bytes);
-  Status commit();
-
- private:
-  AtomicFile(std::filesystem::path path, std::filesystem::path temporary, int fd)
-      : path_(std::move(path)), temporary_(std::move(temporary)), fd_(fd) {}
-  std::filesystem::path path_, temporary_;
-  int fd_;
-};
-
+/// Replaces the file in one step (atomic_file.h): a reader sees the old one or the new one, whole.
 Status write_file_atomically(const std::filesystem::path& path, std::span<const std::byte> bytes);
 
 }  // namespace quern

@@ -1,0 +1,85 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "quern/parallel/pool.h"
+
+#include <algorithm>
+#include <atomic>
+#include <optional>
+#include <thread>
+#include <vector>
+
+#include "quern/base/check.h"
+#include "quern/parallel/cores.h"
+#include "quern/parallel/event_word.h"
+
+namespace quern {
+
+struct Pool::Impl {
+  Impl(int n, Patience p) : threads(n), patience(p) {}
+
+  // constant after construction
+  const int threads;
+  const Patience patience;
+  std::vector<std::jthread> team;
+
+  // A region begins when `region` changes; what it runs is written before. Its end is one more barrier.
+  EventWord region;
+  std::optional<FunctionRef<void(const Worker&)>> work;  // nothing: the team goes home
+
+  // Sense-reversing barrier: the last to arrive resets the count and turns `phase`.
+  alignas(64) std::atomic<int> arrived{0};
+  EventWord phase;
+
+  void barrier() {
+    if (threads == 1) return;
+    const uint32_t before = phase.value();
+    if (arrived.fetch_add(1, std::memory_order_acq_rel) + 1 == threads) {
+      arrived.store(0, std::memory_order_relaxed);
+      phase.advance();
+    } else {
+      phase.wait_past(before, patience);
+    }
+  }
+};
+
+Pool::Pool(int threads) {
+  QUERN_CHECK(threads >= 1, "a pool has at least the caller");
+  const Patience patience = threads <= usable_cpus() ? Patience::spin : Patience::yield;
+  impl_ = std::make_unique<Impl>(threads, patience);
+  for (int i = 1; i < threads; ++i) {
+    impl_->team.emplace_back([this, i] {
+      const Worker worker(*this, i, impl_->threads);
+      for (uint32_t seen = 0;; ++seen) {
+        impl_->region.wait_past(seen, impl_->patience);
+        if (!impl_->work) return;
+        (*impl_->work)(worker);
+        impl_->barrier();
+      }
+    });
+  }
+}
+
+Pool::~Pool() {
+  impl_->work.reset();
+  impl_->region.advance();
+  impl_->team.clear();
+}
+
+int Pool::size() const { return impl_->threads; }
+
+void Pool::run(FunctionRef<void(const Worker&)> fn) {
+  impl_->work = fn;
+  impl_->region.advance();
+  fn(Worker(*this, 0, impl_->threads));
+  impl_->barrier();
+}
+
+int Pool::default_threads() { return usable_cores(); }
+
+void Worker::barrier() const { pool_.impl_->barrier(); }
+
+Worker::Range Worker::share(int64_t n, int64_t grain) const {
+  const int64_t units = (n + grain - 1) / grain;
+  return {std::min(n, units * index_ / count_ * grain), std::min(n, units * (index_ + 1) / count_ * grain)};
+}
+
+}  // namespace quern

@@ -12,10 +12,10 @@ namespace quern {
 /// a new type is packed and multiplied on every instruction set without touching either.
 struct IntegerForm {
   int group;             ///< columns that share a scale: 16 or 32
-  int code_bits;         ///< codes are 0 .. 2^code_bits - 1; 4 or 8 (5- and 6-bit types say 8)
-  int zero;              ///< subtracted from every code (0 with `levels`)
+  int code_bits;         ///< codes are 0 .. 2^code_bits - 1; 1 to 8, 4 with `levels`
+  int zero;              ///< subtracted from every code (0 with `levels`); 128 where there are 8 bits
   const int8_t* levels;  ///< 16 values by code, or null
-  bool has_min;
+  bool has_min;          ///< then zero is 0 and there are no levels
   bool half_scales;      ///< every scale and min is exactly a binary16 number
   /// One block: codes[block_elems], scales[block_elems / group], mins (untouched unless has_min).
   void (*split)(const std::byte* block, uint8_t* codes, float* scales, float* mins);

@@ -1,0 +1,28 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "quern/quant/integer_type.h"
+
+namespace quern {
+namespace {
+
+struct Q2K {
+  struct Block {
+    uint8_t scales[16];  // low nibble: scale, high: minimum
+    uint8_t codes[64];   // byte 32 h + l: elements 128 h + 32 k + l, two bits each
+    uint8_t d[2], dmin[2];
+  };
+  static constexpr int kElems = 256, kGroup = 16, kCodeBits = 2, kZero = 0;
+  static constexpr bool kHalfScales = false;
+  static int code(const Block& b, int i) { return b.codes[i / 128 * 32 + i % 32] >> 2 * (i % 128 / 32) & 3; }
+  static float scale(const Block& b, int group) { return load_half(b.d) * static_cast<float>(b.scales[group] & 15); }
+  static float min(const Block& b, int group) {
+    return -(load_half(b.dmin) * static_cast<float>(b.scales[group] >> 4));
+  }
+};
+static_assert(sizeof(Q2K::Block) == 84);
+
+}  // namespace
+
+extern const QuantType quant_q2_k;
+const QuantType quant_q2_k = IntegerType<Q2K>::type("Q2_K", 10);
+
+}  // namespace quern

@@ -1,0 +1,25 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "quern/quant/integer_type.h"
+
+namespace quern {
+namespace {
+
+struct Q4K {
+  struct Block {
+    uint8_t d[2], dmin[2], scales[12];
+    uint8_t codes[128];  // bytes 32 p ..: group 2 p in the low nibbles, 2 p + 1 in the high ones
+  };
+  static constexpr int kElems = 256, kGroup = 32, kCodeBits = 4, kZero = 0;
+  static constexpr bool kHalfScales = false;
+  static int code(const Block& b, int i) { return b.codes[i / 64 * 32 + i % 32] >> (i % 64 < 32 ? 0 : 4) & 15; }
+  static float scale(const Block& b, int g) { return load_half(b.d) * static_cast<float>(k_scale(b.scales, g)); }
+  static float min(const Block& b, int g) { return -(load_half(b.dmin) * static_cast<float>(k_min(b.scales, g))); }
+};
+static_assert(sizeof(Q4K::Block) == 144);
+
+}  // namespace
+
+extern const QuantType quant_q4_k;
+const QuantType quant_q4_k = IntegerType<Q4K>::type("Q4_K", 12);
+
+}  // namespace quern

@@ -1,0 +1,29 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "quern/quant/integer_type.h"
+
+namespace quern {
+namespace {
+
+struct Q5K {
+  struct Block {
+    uint8_t d[2], dmin[2], scales[12];
+    uint8_t high[32];    // bit i / 32 of byte i % 32 is the fifth bit of code i
+    uint8_t codes[128];  // the lower four, as in Q4_K
+  };
+  static constexpr int kElems = 256, kGroup = 32, kCodeBits = 5, kZero = 0;
+  static constexpr bool kHalfScales = false;
+  static int code(const Block& b, int i) {
+    const int low = b.codes[i / 64 * 32 + i % 32] >> (i % 64 < 32 ? 0 : 4) & 15;
+    return low | (b.high[i % 32] >> i / 32 & 1) << 4;
+  }
+  static float scale(const Block& b, int g) { return load_half(b.d) * static_cast<float>(k_scale(b.scales, g)); }
+  static float min(const Block& b, int g) { return -(load_half(b.dmin) * static_cast<float>(k_min(b.scales, g))); }
+};
+static_assert(sizeof(Q5K::Block) == 176);
+
+}  // namespace
+
+extern const QuantType quant_q5_k;
+const QuantType quant_q5_k = IntegerType<Q5K>::type("Q5_K", 13);
+
+}  // namespace quern

@@ -14,6 +14,11 @@
 
 namespace quern {
 
+struct UnmapPages {
+  int64_t bytes = 0;
+  void operator()(std::byte* p) const;
+};
+
 /// A weight matrix [rows, columns], packed at load into the form this CPU multiplies fastest. Immutable, owns its memory.
 /// `pack` is the one place that decides the form (docs/architecture.md, "weights").
 class Matrix {
@@ -35,14 +40,13 @@ class Matrix {
 
  private:
   friend struct MatrixAccess;
-  struct Free { void operator()(std::byte* p) const; int64_t size = 0; };
   Format format_ = Format::f32;
   int64_t rows_ = 0, columns_ = 0, bytes_ = 0;
   int group_ = 0, zero_ = 0;
   bool has_min_ = false, half_scales_ = false;
   int8_t levels_[16] = {};
   bool has_levels_ = false;
-  std::unique_ptr<std::byte, Free> data_;
+  std::unique_ptr<std::byte, UnmapPages> data_;
   const KernelTable* kernels_ = nullptr;
 };
 

@@ -26,11 +26,13 @@ void extend_sorted(std::vector<T>& items, size_t& sorted, size_t n, Less less) {
   n = std::min(n, items.size());
   if (n <= sorted) return;
   const auto begin = items.begin() + static_cast<ptrdiff_t>(sorted);
-  if ((n - sorted) * 8 >= items.size() - sorted) n = items.size();  // about where sorting it all is cheaper than a heap
-  if (n == items.size()) {
-    std::sort(begin, items.end(), less);
+  if ((n - sorted) * 2 >= items.size() - sorted) n = items.size();  // about where sorting it all costs the same
+  const auto end = items.begin() + static_cast<ptrdiff_t>(n);
+  if (n < items.size() && n - sorted <= 1024) {
+    std::partial_sort(begin, end, items.end(), less);  // a heap that few items get into
   } else {
-    std::partial_sort(begin, items.begin() + static_cast<ptrdiff_t>(n), items.end(), less);
+    if (n < items.size()) std::nth_element(begin, end, items.end(), less);
+    std::sort(begin, end, less);
   }
   sorted = n;
 }

@@ -17,7 +17,7 @@ void in_order(Candidates& candidates, Visit visit) {
   if (candidates.empty()) return;
   const double top = candidates.best().logit;
   size_t index = 0;
-  for (size_t look = kFirstLook; index < candidates.size(); look *= 4) {
+  for (size_t look = kFirstLook; index < candidates.size(); look *= 8) {
     const std::span<const Candidate> sorted = candidates.sorted(look);
     for (; index < sorted.size(); ++index) {
       if (!visit(index, std::exp(sorted[index].logit - top))) return;
@@ -98,7 +98,7 @@ void typical(Candidates& candidates, double p, size_t min_keep) {
   std::vector<Candidate> kept;
   size_t sorted = 0;
   double reached = 0;
-  for (size_t look = kFirstLook; kept.size() < deviants.size(); look *= 4) {
+  for (size_t look = kFirstLook; kept.size() < deviants.size(); look *= 8) {
     extend_sorted(deviants, sorted, look, less);
     bool enough = false;
     while (kept.size() < sorted && !enough) {

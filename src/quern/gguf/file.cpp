@@ -2,121 +2,179 @@
 #include "quern/gguf/file.h"
 
 #include <algorithm>
-#include <unordered_map>
 
 #include "quern/gguf/parser.h"
 #include "quern/io/mapped_file.h"
+#include "quern/io/printable.h"
 
 namespace quern::gguf {
-
-struct File::Impl {
-  std::vector<MappedFile> maps;  // first: everything else looks into them
-  std::vector<std::filesystem::path> paths;
-  Part part;
-  std::unordered_map<std::string_view, const Value*> values;
-  std::unordered_map<std::string_view, const TensorView*> tensors;
-  int64_t bytes = 0;
-
-  /// Once all parts are in: vectors do not move any more.
-  Status index() {
-    for (const Entry& entry : part.metadata) values.emplace(entry.key, &entry.value);
-    for (const Tensor& tensor : part.tensors)
-      if (!tensors.emplace(tensor.name, &tensor.view).second)
-        return make_error(ErrorCode::corrupt_data, "tensor '{}' stands in two parts", tensor.name);
-    return {};
-  }
-};
-
 namespace {
 
-/// A split file's place in its set. Count 0: not split.
-struct Split {
-  int64_t number = 0, count = 0, tensors = 0;
+/// Places of names in a list, sorted by name. Not hashed: a file could be made so that all its names fall together.
+class NameIndex {
+ public:
+  /// The name that stands twice is an error.
+  template <typename Items, typename Name>
+  Status build(const Items& items, Name name, std::string_view what) {
+    places_.reserve(items.size());
+    for (const auto& item : items) places_.push_back({name(item), places_.size()});
+    std::sort(places_.begin(), places_.end());
+    for (size_t i = 1; i < places_.size(); ++i)
+      if (places_[i - 1].name == places_[i].name)
+        return make_error(ErrorCode::corrupt_data, "{} {} stands twice", what, printable(places_[i].name));
+    return {};
+  }
+
+  std::optional<size_t> find(std::string_view name) const {
+    const auto at = std::lower_bound(places_.begin(), places_.end(), Place{name, 0});
+    return at != places_.end() && at->name == name ? std::optional(at->index) : std::nullopt;
+  }
+
+ private:
+  struct Place {
+    std::string_view name;
+    size_t index;
+    auto operator<=>(const Place&) const = default;
+  };
+  std::vector<Place> places_;
 };
 
+/// A file's place in its set: part `number` of `count`; count 0 or 1: not split. `tensors`: of all parts.
+struct Split {
+  int64_t number = 0, count = 0;
+  std::optional<int64_t> tensors;
+};
+
+Result<std::optional<int64_t>> split_number(const Part& part, std::string_view key, int64_t high) {
+  const Value* value = part.find(key);
+  if (!value) return std::optional<int64_t>();
+  const auto n = value->is_array() ? std::nullopt : value->integer();
+  if (!n || *n < 0 || *n > high)
+    return make_error(ErrorCode::corrupt_data, "{}: expected 0 to {}, found {}", key, high,
+                      n ? std::to_string(*n) : std::string(value_type_name(value->type())));
+  return n;
+}
+
 Result<Split> read_split(const Part& part) {
-  const auto whole = [&](std::string_view key, int64_t fallback, int64_t high) -> Result<int64_t> {
-    const Value* value = part.find(key);
-    if (!value) return fallback;
-    const auto n = value->integer();
-    if (!n || value->is_array() || *n < 0 || *n > high)
-      return make_error(ErrorCode::corrupt_data, "{}: expected 0 to {}, found {}", key, high, n ? std::to_string(*n) : "no integer");
-    return *n;
-  };
-  Split out;
-  QUERN_TRY(out.count, whole("split.count", 0, 65535));
-  QUERN_TRY(out.number, whole("split.no", 0, 65534));
-  QUERN_TRY(out.tensors, whole("split.tensors.count", -1, INT32_MAX));
+  QUERN_TRY(const auto count, split_number(part, "split.count", 65535));
+  QUERN_TRY(const auto number, split_number(part, "split.no", 65534));
+  QUERN_TRY(const auto tensors, split_number(part, "split.tensors.count", INT32_MAX));
+  Split out{number.value_or(0), count.value_or(0), tensors};
+  if (out.count > 1 && out.number >= out.count)
+    return make_error(ErrorCode::corrupt_data, "split.no: expected less than {}, found {}", out.count, out.number);
   return out;
 }
 
-/// The name of part `number` (from 0) beside one that ends in -0000N-of-0000M.gguf.
-Result<std::filesystem::path> part_path(const std::filesystem::path& any, int64_t own, int64_t number, int64_t count) {
-  const std::string name = any.filename().string();
-  const std::string ending = fmt::format("-{:05}-of-{:05}.gguf", own + 1, count);
+std::string part_ending(int64_t number, int64_t count) {
+  return fmt::format("-{:05}-of-{:05}.gguf", number + 1, count);
+}
+
+/// What the names of all parts start with, from the name of one.
+Result<std::string> common_prefix(const std::filesystem::path& path, const Split& split) {
+  const std::string name = path.filename().string(), ending = part_ending(split.number, split.count);
   if (!name.ends_with(ending))
-    return make_error(ErrorCode::corrupt_data, "expected a name that ends in {} as its metadata says, found {}", ending, name);
-  return any.parent_path() / fmt::format("{}-{:05}-of-{:05}.gguf", name.substr(0, name.size() - ending.size()), number + 1, count);
+    return make_error(ErrorCode::corrupt_data, "expected a name that ends in {} as its metadata says, found {}", ending,
+                      printable(name));
+  return name.substr(0, name.size() - ending.size());
 }
 
 struct OpenPart {
+  std::filesystem::path path;
   MappedFile map;
   Part part;
+  Split split;
 };
 
 Result<OpenPart> open_part(const std::filesystem::path& path) {
   QUERN_TRY(MappedFile map, MappedFile::open(path));
   auto part = Parser::parse(map.bytes());
   if (!part) return std::move(part).error().in(path.string());
-  return OpenPart{std::move(map), *std::move(part)};
+  auto split = read_split(*part);
+  if (!split) return std::move(split).error().in(path.string());
+  return OpenPart{path, std::move(map), *std::move(part), *std::move(split)};
+}
+
+/// All parts in order, each where and what the first one opened says.
+Result<std::vector<OpenPart>> open_parts(const std::filesystem::path& path) {
+  QUERN_TRY(OpenPart opened, open_part(path));
+  std::vector<OpenPart> parts;
+  if (opened.split.count <= 1) {
+    parts.push_back(std::move(opened));
+    return parts;
+  }
+  const Split own = opened.split;
+  auto prefix = common_prefix(path, own);
+  if (!prefix) return std::move(prefix).error().in(path.string());
+  for (int64_t i = 0; i < own.count; ++i) {
+    if (i == own.number) {
+      parts.push_back(std::move(opened));
+      continue;
+    }
+    auto part = open_part(path.parent_path() / (*prefix + part_ending(i, own.count)));
+    if (!part) return std::move(part).error().in(fmt::format("part {} of {}", i + 1, own.count));
+    if (part->split.number != i || part->split.count != own.count)
+      return make_error(ErrorCode::corrupt_data, "{}: expected part {} of {}, found {} of {}", part->path.string(),
+                        i + 1, own.count, part->split.number + 1, part->split.count);
+    parts.push_back(*std::move(part));
+  }
+  return parts;
+}
+
+/// The tensors that every part says there are in all are there.
+Status check_total(const std::vector<OpenPart>& parts) {
+  if (parts.size() == 1) return {};
+  int64_t found = 0;
+  for (const OpenPart& part : parts) found += static_cast<int64_t>(part.part.tensors.size());
+  for (const OpenPart& part : parts)
+    if (part.split.tensors && *part.split.tensors != found)
+      return make_error(ErrorCode::corrupt_data, "{}: split.tensors.count: expected {} tensors in all parts, found {}",
+                        part.path.string(), *part.split.tensors, found);
+  return {};
 }
 
 }  // namespace
 
-Result<File> File::open(const std::filesystem::path& path) {
-  QUERN_TRY(OpenPart first, open_part(path));
-  auto impl = std::make_unique<Impl>();
-  const auto add = [&](OpenPart&& opened, const std::filesystem::path& at) {
-    impl->bytes += static_cast<int64_t>(opened.map.bytes().size());
-    impl->maps.push_back(std::move(opened.map));
-    impl->paths.push_back(at);
-    if (impl->paths.size() == 1) {
-      impl->part = std::move(opened.part);
-    } else {
-      auto& tensors = opened.part.tensors;
-      impl->part.tensors.insert(impl->part.tensors.end(), std::make_move_iterator(tensors.begin()), std::make_move_iterator(tensors.end()));
+struct File::Impl {
+  std::vector<MappedFile> maps;  // everything else looks into them
+  std::vector<std::filesystem::path> paths;
+  Part part;  // metadata of the first, tensors of all
+  NameIndex keys, names;
+  int64_t bytes = 0;
+
+  void add(OpenPart&& opened) {
+    bytes += static_cast<int64_t>(opened.map.bytes().size());
+    maps.push_back(std::move(opened.map));
+    paths.push_back(std::move(opened.path));
+    if (paths.size() == 1) {
+      part = std::move(opened.part);
+      return;
     }
-  };
-  const auto fail = [&](Error error) { return std::move(error).in(path.string()); };
-  auto split = read_split(first.part);
-  if (!split) return fail(std::move(split).error());
-  if (split->count <= 1) {
-    add(std::move(first), path);
-  } else {
-    const Split own = *split;
-    if (own.number >= own.count) return fail(make_error(ErrorCode::corrupt_data, "split.no: expected less than {}, found {}", own.count, own.number));
-    int64_t total = own.tensors;
-    for (int64_t i = 0; i < own.count; ++i) {
-      auto at = part_path(path, own.number, i, own.count);
-      if (!at) return fail(std::move(at).error());
-      QUERN_TRY(OpenPart opened, open_part(*at));
-      auto there = read_split(opened.part);
-      if (!there) return std::move(there).error().in(at->string());
-      if (there->number != i || there->count != own.count)
-        return make_error(ErrorCode::corrupt_data, "{}: expected part {} of {}, found {} of {}", at->string(), i + 1, own.count, there->number + 1, there->count);
-      if (i == 0 && there->tensors >= 0) total = there->tensors;
-      add(std::move(opened), *at);
-    }
-    if (total >= 0 && total != static_cast<int64_t>(impl->part.tensors.size()))
-      return fail(make_error(ErrorCode::corrupt_data, "split.tensors.count: expected {} tensors in all parts, found {}", total, impl->part.tensors.size()));
+    auto& more = opened.part.tensors;
+    part.tensors.insert(part.tensors.end(), more.begin(), more.end());
   }
-  if (Status indexed = impl->index(); !indexed) return fail(std::move(indexed).error());
+
+  Status index() {
+    QUERN_TRY_STATUS(keys.build(part.metadata, [](const Entry& entry) { return entry.key; }, "metadata key"));
+    return names.build(part.tensors, [](const Tensor& tensor) { return tensor.name; }, "tensor");
+  }
+};
+
+Result<File> File::open(const std::filesystem::path& path) {
+  QUERN_TRY(auto parts, open_parts(path));
+  QUERN_TRY_STATUS(check_total(parts));
+  auto impl = std::make_unique<Impl>();
+  for (OpenPart& part : parts) impl->add(std::move(part));
+  if (Status indexed = impl->index(); !indexed) return std::move(indexed).error().in(path.string());
   return File(std::move(impl));
 }
 
 Result<File> File::parse(std::span<const std::byte> bytes) {
   auto impl = std::make_unique<Impl>();
   QUERN_TRY(impl->part, Parser::parse(bytes));
+  QUERN_TRY(const Split split, read_split(impl->part));
+  if (split.count > 1)
+    return make_error(ErrorCode::unsupported, "split.count: expected a whole file, found part {} of {}",
+                      split.number + 1, split.count);
   impl->bytes = static_cast<int64_t>(bytes.size());
   QUERN_TRY_STATUS(impl->index());
   return File(std::move(impl));
@@ -134,30 +192,36 @@ int64_t File::file_bytes() const { return impl_->bytes; }
 std::span<const std::filesystem::path> File::paths() const { return impl_->paths; }
 
 const Value* File::find(std::string_view key) const {
-  const auto it = impl_->values.find(key);
-  return it == impl_->values.end() ? nullptr : it->second;
+  const auto at = impl_->keys.find(key);
+  return at ? &impl_->part.metadata[*at].value : nullptr;
 }
 
 const TensorView* File::find_tensor(std::string_view name) const {
-  const auto it = impl_->tensors.find(name);
-  return it == impl_->tensors.end() ? nullptr : it->second;
+  const auto at = impl_->names.find(name);
+  return at ? &impl_->part.tensors[*at].view : nullptr;
 }
 
 namespace {
 
 /// `get` on the value of a key, or an error that names the key and what was expected.
 template <typename T>
-Result<T> required(const Value* value, std::string_view key, std::string_view expected, std::optional<T> (Value::*get)(int64_t) const) {
+Result<T> required(const Value* value, std::string_view key, std::string_view expected,
+                   std::optional<T> (Value::*get)(int64_t) const) {
   if (!value) return make_error(ErrorCode::not_found, "{}: expected {}, found no such key", key, expected);
   if (!value->is_array())
     if (auto got = (value->*get)(0)) return *got;
-  return make_error(ErrorCode::corrupt_data, "{}: expected {}, found {}", key, expected, value_type_name(value->type()));
+  return make_error(ErrorCode::corrupt_data, "{}: expected {}, found {}", key, expected,
+                    value_type_name(value->type()));
 }
 
 }  // namespace
 
-Result<int64_t> File::integer(std::string_view key) const { return required(find(key), key, "an integer", &Value::integer); }
+Result<int64_t> File::integer(std::string_view key) const {
+  return required(find(key), key, "an integer", &Value::integer);
+}
 Result<double> File::number(std::string_view key) const { return required(find(key), key, "a number", &Value::number); }
-Result<std::string_view> File::string(std::string_view key) const { return required(find(key), key, "a string", &Value::string); }
+Result<std::string_view> File::string(std::string_view key) const {
+  return required(find(key), key, "a string", &Value::string);
+}
 
 }  // namespace quern::gguf

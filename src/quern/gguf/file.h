@@ -33,7 +33,8 @@ class Value {
   std::optional<bool> boolean(int64_t index = 0) const;
   /// The bytes of a number or of an array of numbers, as in the file; empty for strings.
   std::span<const std::byte> raw() const { return data_; }
-  std::optional<std::string_view> string(int64_t index = 0) const;  ///< constant time: string arrays are indexed at open
+  std::optional<std::string_view> string(
+      int64_t index = 0) const;  ///< constant time: string arrays are indexed at open
 
  private:
   friend class File;

@@ -4,7 +4,6 @@
 #include <cstdint>
 #include <span>
 #include <string_view>
-#include <unordered_set>
 #include <vector>
 
 #include "quern/gguf/file.h"
@@ -22,7 +21,7 @@ struct Part {
 };
 
 /// Reads and checks one file's bytes, which outlive the result. Every count is held against the bytes that are left
-/// before anything is allocated for it.
+/// before anything is allocated for it. That no name stands twice is for the File to see, over all parts.
 class Parser {
  public:
   static Result<Part> parse(std::span<const std::byte> bytes);

@@ -18,7 +18,8 @@ T at(std::span<const std::byte> data, int64_t index) {
 }  // namespace
 
 std::string_view value_type_name(ValueType type) {
-  static constexpr std::string_view names[] = {"u8", "i8", "u16", "i16", "u32", "i32", "f32", "bool", "string", "array", "u64", "i64", "f64"};
+  static constexpr std::string_view names[] = {"u8",   "i8",     "u16",   "i16", "u32", "i32", "f32",
+                                               "bool", "string", "array", "u64", "i64", "f64"};
   const auto i = static_cast<uint32_t>(type);
   return i < std::size(names) ? names[i] : "unknown";
 }
@@ -32,19 +33,27 @@ std::optional<int64_t> Value::integer(int64_t index) const {
   if (index < 0 || index >= count_) return std::nullopt;
   switch (element_type()) {
     case ValueType::u8:
-    case ValueType::boolean: return at<uint8_t>(data_, index);
-    case ValueType::i8: return at<int8_t>(data_, index);
-    case ValueType::u16: return at<uint16_t>(data_, index);
-    case ValueType::i16: return at<int16_t>(data_, index);
-    case ValueType::u32: return at<uint32_t>(data_, index);
-    case ValueType::i32: return at<int32_t>(data_, index);
-    case ValueType::i64: return at<int64_t>(data_, index);
+    case ValueType::boolean:
+      return at<uint8_t>(data_, index);
+    case ValueType::i8:
+      return at<int8_t>(data_, index);
+    case ValueType::u16:
+      return at<uint16_t>(data_, index);
+    case ValueType::i16:
+      return at<int16_t>(data_, index);
+    case ValueType::u32:
+      return at<uint32_t>(data_, index);
+    case ValueType::i32:
+      return at<int32_t>(data_, index);
+    case ValueType::i64:
+      return at<int64_t>(data_, index);
     case ValueType::u64: {
       const auto value = at<uint64_t>(data_, index);
       if (value > static_cast<uint64_t>(std::numeric_limits<int64_t>::max())) return std::nullopt;
       return static_cast<int64_t>(value);
     }
-    default: return std::nullopt;
+    default:
+      return std::nullopt;
   }
 }
 

@@ -54,12 +54,16 @@ Writer::Writer(uint32_t alignment) : alignment_(alignment) {
 
 Writer& Writer::put(std::string_view key, std::vector<std::byte> value) {
   const auto old = std::find_if(fields_.begin(), fields_.end(), [&](const Field& f) { return f.key == key; });
-  if (old != fields_.end()) old->value = std::move(value);
-  else fields_.push_back({std::string(key), std::move(value)});
+  if (old != fields_.end())
+    old->value = std::move(value);
+  else
+    fields_.push_back({std::string(key), std::move(value)});
   return *this;
 }
 
-Writer& Writer::set(std::string_view key, std::string_view text) { return put(key, Bytes().type(ValueType::string).string(text).take()); }
+Writer& Writer::set(std::string_view key, std::string_view text) {
+  return put(key, Bytes().type(ValueType::string).string(text).take());
+}
 Writer& Writer::set(std::string_view key, bool value) { return put(key, scalar<uint8_t>(ValueType::boolean, value)); }
 Writer& Writer::set(std::string_view key, uint32_t value) { return put(key, scalar(ValueType::u32, value)); }
 Writer& Writer::set(std::string_view key, int32_t value) { return put(key, scalar(ValueType::i32, value)); }
@@ -101,7 +105,8 @@ Writer& Writer::copy(const Entry& entry) {
 
 Writer& Writer::add(std::string_view name, const Shape& shape, const QuantType& type, Fill fill) {
   QUERN_CHECK(shape.columns() % type.block_elems == 0, "a row of half blocks");
-  QUERN_CHECK(std::none_of(items_.begin(), items_.end(), [&](const Item& i) { return i.name == name; }), "a tensor added twice");
+  QUERN_CHECK(std::none_of(items_.begin(), items_.end(), [&](const Item& i) { return i.name == name; }),
+              "a tensor added twice");
   const uint64_t size = static_cast<uint64_t>(type.row_bytes(shape.columns()) * shape.rows());
   items_.push_back({std::string(name), shape, &type, data_bytes_, size, std::move(fill)});
   data_bytes_ += padded(size, alignment_);
@@ -109,7 +114,8 @@ Writer& Writer::add(std::string_view name, const Shape& shape, const QuantType& 
 }
 
 Writer& Writer::add(std::string_view name, const Shape& shape, const QuantType& type, std::vector<std::byte> bytes) {
-  QUERN_CHECK(static_cast<int64_t>(bytes.size()) == type.row_bytes(shape.columns()) * shape.rows(), "bytes that do not fit the shape");
+  QUERN_CHECK(static_cast<int64_t>(bytes.size()) == type.row_bytes(shape.columns()) * shape.rows(),
+              "bytes that do not fit the shape");
   return add(name, shape, type, [bytes = std::move(bytes)](std::span<std::byte> out) -> Status {
     std::memcpy(out.data(), bytes.data(), out.size());
     return {};

@@ -48,8 +48,17 @@ class Writer {
   Result<std::vector<std::byte>> bytes() const;
 
  private:
-  struct Field { std::string key; std::vector<std::byte> value; };  // value: type and data as in the file
-  struct Item { std::string name; Shape shape; const QuantType* type; uint64_t offset, size; Fill fill; };
+  struct Field {
+    std::string key;
+    std::vector<std::byte> value;
+  };  // value: type and data as in the file
+  struct Item {
+    std::string name;
+    Shape shape;
+    const QuantType* type;
+    uint64_t offset, size;
+    Fill fill;
+  };
   Writer& put(std::string_view key, std::vector<std::byte> value);
   std::vector<std::byte> header() const;
   Status each_piece(const std::function<Status(std::span<const std::byte>)>& out) const;

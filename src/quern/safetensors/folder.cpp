@@ -6,6 +6,7 @@
 #include <set>
 
 #include "quern/io/mapped_file.h"
+#include "quern/io/printable.h"
 
 namespace quern::safetensors {
 
@@ -22,94 +23,147 @@ struct Folder::Impl {
 namespace {
 
 constexpr std::string_view kSingle = "model.safetensors", kIndex = "model.safetensors.index.json";
+constexpr size_t kMostConfigBytes = 16 << 20, kMostIndexBytes = 128 << 20, kMostTokenizerConfigBytes = 256 << 20;
 
 bool is_file(const fs::path& path) {
   std::error_code ignored;
   return fs::is_regular_file(path, ignored);
 }
 
-Result<Json> read_json(const fs::path& path, size_t limit = 256 << 20) {
+Result<Json> read_json(const fs::path& path, size_t limit) {
   QUERN_TRY(std::string text, read_text_file(path, limit));
+  if (is_lfs_pointer(text))
+    return make_error(ErrorCode::corrupt_data,
+                      "{}: expected JSON, found a Git LFS pointer: the content was not downloaded", path.string());
   auto json = Json::parse(text);
   if (!json) return std::move(json).error().in(path.string());
   if (!json->is_object()) return make_error(ErrorCode::corrupt_data, "{}: expected a JSON object", path.string());
   return json;
 }
 
-struct OpenShard {
+/// A file of weights and what it holds.
+struct Shard {
   MappedFile map;
   std::vector<Tensor> tensors;
 };
 
-Result<OpenShard> open_shard(const fs::path& path) {
+Result<Shard> open_shard(const fs::path& path) {
   QUERN_TRY(MappedFile map, MappedFile::open(path));
   auto tensors = parse_file(map.bytes());
   if (!tensors) return std::move(tensors).error().in(path.string());
-  return OpenShard{std::move(map), *std::move(tensors)};
+  return Shard{std::move(map), *std::move(tensors)};
 }
 
 /// Names of shards come out of a file: a plain name in the same folder, nothing that leads elsewhere.
 bool is_plain_name(std::string_view name) {
-  return !name.empty() && name != "." && name != ".." && name.size() <= 255 && name.find('/') == name.npos && name.find('\0') == name.npos;
+  return !name.empty() && name != "." && name != ".." && name.size() <= 255 && name.find('/') == name.npos &&
+         name.find('\0') == name.npos;
 }
 
-/// tensor -> shard of the index; checked names.
-Result<std::map<std::string, std::string>> read_index(const fs::path& path) {
-  QUERN_TRY(Json index, read_json(path));
+/// shard -> tensors it holds, as the index says; names checked.
+using Index = std::map<std::string, std::vector<std::string>>;
+
+Result<Index> read_index(const fs::path& path) {
+  QUERN_TRY(const Json index, read_json(path, kMostIndexBytes));
   const Json* map = index.find("weight_map");
-  if (!map || !map->is_object()) return make_error(ErrorCode::corrupt_data, "{}: expected an object weight_map", path.string());
-  std::map<std::string, std::string> out;
+  if (!map || !map->is_object() || map->object().empty())
+    return make_error(ErrorCode::corrupt_data, "{}: weight_map: expected an object from tensors to files",
+                      path.string());
+  Index out;
   for (const auto& [tensor, shard] : map->object()) {
     if (!shard.is_string() || !is_plain_name(shard.string()))
-      return make_error(ErrorCode::corrupt_data, "{}: {}: expected the name of a file in the same folder, found {}", path.string(), json_quote(tensor), shard.dump());
-    out.emplace(tensor, shard.string());
+      return make_error(ErrorCode::corrupt_data, "{}: {}: expected the name of a file in the same folder, found {}",
+                        path.string(), printable(tensor), printable(shard.is_string() ? shard.string() : shard.dump()));
+    out[shard.string()].push_back(tensor);
   }
   return out;
+}
+
+/// Every file of weights by name: the one, or those that the index names.
+Result<std::map<std::string, Shard>> open_shards(const fs::path& folder) {
+  std::map<std::string, Shard> out;
+  // The order of the reference implementation: a whole file counts more than an index left beside it.
+  if (is_file(folder / kSingle)) {
+    QUERN_TRY(Shard shard, open_shard(folder / kSingle));
+    out.emplace(kSingle, std::move(shard));
+    return out;
+  }
+  if (!is_file(folder / kIndex))
+    return make_error(ErrorCode::not_found, "{}: expected {} or {}, found neither", folder.string(), kSingle, kIndex);
+  QUERN_TRY(const Index index, read_index(folder / kIndex));
+  for (const auto& [name, tensors] : index) {
+    QUERN_TRY(Shard shard, open_shard(folder / name));
+    std::set<std::string_view> held;
+    for (const Tensor& tensor : shard.tensors) held.insert(tensor.name);
+    for (const std::string& tensor : tensors)
+      if (!held.contains(tensor))
+        return make_error(ErrorCode::corrupt_data, "{}: expected tensor {} as {} says, found none",
+                          (folder / name).string(), printable(tensor), kIndex);
+    out.emplace(name, std::move(shard));
+  }
+  return out;
+}
+
+/// The folder that `given` is or lies in.
+Result<fs::path> folder_of(const fs::path& given) {
+  std::error_code ignored;
+  if (fs::is_directory(given, ignored)) return given;
+  if (!fs::exists(given, ignored))
+    return make_error(ErrorCode::not_found, "{}: no such file or folder", given.string());
+  const fs::path name = given.filename();
+  if (name != "config.json" && name != kIndex && name.extension() != ".safetensors")
+    return make_error(ErrorCode::invalid_argument,
+                      "{}: expected a model folder, its config.json or one of its .safetensors files", given.string());
+  return given.has_parent_path() ? given.parent_path() : fs::path(".");
+}
+
+/// The template of a tokenizer_config.json: a text, or several of which one is named "default".
+Result<std::optional<std::string>> template_in(const Json& config) {
+  using Found = std::optional<std::string>;
+  const Json* text = config.find("chat_template");
+  if (!text || text->is_null()) return Found();
+  if (text->is_string()) return Found(text->string());
+  if (!text->is_array())
+    return make_error(ErrorCode::corrupt_data, "chat_template: expected a string or a list of templates");
+  for (const Json& named : text->array()) {
+    const Json *name = named.find("name"), *body = named.find("template");
+    if (!name || !name->is_string() || !body || !body->is_string())
+      return make_error(ErrorCode::corrupt_data, "chat_template: expected a list of {{name, template}}");
+    if (name->string() == "default") return Found(body->string());
+  }
+  return make_error(ErrorCode::not_found, "chat_template: expected one named default, found {} others",
+                    text->array().size());
 }
 
 }  // namespace
 
 Result<Folder> Folder::open(const fs::path& given) {
   auto impl = std::make_unique<Impl>();
-  std::error_code ignored;
-  impl->path = fs::is_directory(given, ignored) ? given : given.parent_path();
-  if (!fs::exists(given, ignored)) return make_error(ErrorCode::not_found, "{}: no such file or folder", given.string());
-  if (!is_file(impl->path / "config.json"))
-    return make_error(ErrorCode::not_found, "{}: expected a model folder with config.json, found none", impl->path.string());
-  QUERN_TRY(impl->config, read_json(impl->path / "config.json", 16 << 20));
-  if (is_file(impl->path / "generation_config.json")) {
-    QUERN_TRY(impl->generation_config, read_json(impl->path / "generation_config.json", 16 << 20));
+  QUERN_TRY(impl->path, folder_of(given));
+  const fs::path& path = impl->path;
+  if (!is_file(path / "config.json"))
+    return make_error(ErrorCode::not_found, "{}: expected a model folder with config.json and {}, found no config.json",
+                      path.string(), kSingle);
+  QUERN_TRY(impl->config, read_json(path / "config.json", kMostConfigBytes));
+  if (is_file(path / "generation_config.json")) {
+    QUERN_TRY(impl->generation_config, read_json(path / "generation_config.json", kMostConfigBytes));
   }
-
-  const auto add = [&](OpenShard&& shard) {
+  QUERN_TRY(auto shards, open_shards(path));
+  if (given != path && given.extension() == ".safetensors" && !shards.contains(given.filename().string()))
+    return make_error(ErrorCode::invalid_argument,
+                      "{}: expected one of the folder's files of weights, which begin with {}", given.string(),
+                      shards.begin()->first);
+  for (auto& [name, shard] : shards) {
     impl->bytes += static_cast<int64_t>(shard.map.bytes().size());
     impl->maps.push_back(std::move(shard.map));
     std::move(shard.tensors.begin(), shard.tensors.end(), std::back_inserter(impl->tensors));
-  };
-  if (is_file(impl->path / kIndex)) {
-    QUERN_TRY(const auto index, read_index(impl->path / kIndex));
-    std::map<std::string, std::set<std::string>> held;
-    for (const auto& [tensor, shard] : index) {
-      if (held.contains(shard)) continue;
-      QUERN_TRY(OpenShard opened, open_shard(impl->path / shard));
-      for (const Tensor& t : opened.tensors) held[shard].insert(t.name);
-      held.try_emplace(shard);
-      add(std::move(opened));
-    }
-    for (const auto& [tensor, shard] : index)
-      if (!held[shard].contains(tensor))
-        return make_error(ErrorCode::corrupt_data, "{}: expected tensor '{}' as the index says, found none", (impl->path / shard).string(), tensor);
-  } else if (is_file(impl->path / kSingle)) {
-    QUERN_TRY(OpenShard opened, open_shard(impl->path / kSingle));
-    add(std::move(opened));
-  } else {
-    return make_error(ErrorCode::not_found, "{}: expected {} or {}, found neither", impl->path.string(), kSingle, kIndex);
   }
-
-  std::sort(impl->tensors.begin(), impl->tensors.end(), [](const Tensor& a, const Tensor& b) { return a.name < b.name; });
-  for (size_t i = 1; i < impl->tensors.size(); ++i)
-    if (impl->tensors[i].name == impl->tensors[i - 1].name)
-      return make_error(ErrorCode::corrupt_data, "{}: tensor '{}' stands in two shards", impl->path.string(), impl->tensors[i].name);
+  auto& tensors = impl->tensors;
+  std::sort(tensors.begin(), tensors.end(), [](const Tensor& a, const Tensor& b) { return a.name < b.name; });
+  for (size_t i = 1; i < tensors.size(); ++i)
+    if (tensors[i].name == tensors[i - 1].name)
+      return make_error(ErrorCode::corrupt_data, "{}: tensor {} stands in two files", path.string(),
+                        printable(tensors[i].name));
   return Folder(std::move(impl));
 }
 
@@ -125,7 +179,8 @@ const fs::path& Folder::path() const { return impl_->path; }
 int64_t Folder::file_bytes() const { return impl_->bytes; }
 
 const Tensor* Folder::find(std::string_view name) const {
-  const auto it = std::lower_bound(impl_->tensors.begin(), impl_->tensors.end(), name, [](const Tensor& t, std::string_view n) { return t.name < n; });
+  const auto it = std::lower_bound(impl_->tensors.begin(), impl_->tensors.end(), name,
+                                   [](const Tensor& t, std::string_view n) { return t.name < n; });
   return it != impl_->tensors.end() && it->name == name ? &*it : nullptr;
 }
 
@@ -141,22 +196,19 @@ std::optional<fs::path> Folder::tokenizer_config() const {
 
 Result<std::optional<std::string>> Folder::chat_template() const {
   if (const fs::path path = impl_->path / "chat_template.jinja"; is_file(path)) {
-    QUERN_TRY(std::string text, read_text_file(path, 16 << 20));
+    QUERN_TRY(std::string text, read_text_file(path, kMostConfigBytes));
     return std::optional(std::move(text));
   }
-  const auto path = tokenizer_config();
-  if (!path) return std::optional<std::string>();
-  QUERN_TRY(Json config, read_json(*path));
-  const Json* text = config.find("chat_template");
-  if (text && text->is_array()) {  // several, each {name, template}
-    const Json* chosen = nullptr;
-    for (const Json& named : text->array()) {
-      const Json* name = named.find("name");
-      if (name && *name == Json("default")) chosen = named.find("template");
-    }
-    text = chosen;
+  // Multimodal models have theirs in a file of the same form.
+  for (const char* name : {"tokenizer_config.json", "chat_template.json"}) {
+    const fs::path path = impl_->path / name;
+    if (!is_file(path)) continue;
+    QUERN_TRY(const Json config, read_json(path, kMostTokenizerConfigBytes));
+    auto found = template_in(config);
+    if (!found) return std::move(found).error().in(path.string());
+    if (*found) return found;
   }
-  return text && text->is_string() ? std::optional(text->string()) : std::optional<std::string>();
+  return std::optional<std::string>();
 }
 
 }  // namespace quern::safetensors

@@ -20,11 +20,11 @@ namespace quern::safetensors {
 struct Tensor {
   std::string name;
   std::string_view dtype;  ///< as written: "BF16", "F8_E4M3", ...
-  TensorView view;         ///< type is null where the dtype is no weight type (integers, FP8)
+  TensorView view;         ///< type is null where the dtype is no weight type (integers, FP8); sizes may be 0
 };
 
-/// A model folder as published on Hugging Face: config.json and model.safetensors, or shards by model.safetensors.index.json.
-/// All files mapped, every bound checked before anything is allocated. Immutable.
+/// A model folder as published on Hugging Face: config.json and model.safetensors, or shards by
+/// model.safetensors.index.json. All files mapped, every bound checked before anything is allocated. Immutable.
 class Folder {
  public:
   /// `path`: the folder, or its config.json or one of its .safetensors files.
@@ -33,16 +33,17 @@ class Folder {
   Folder& operator=(Folder&&) noexcept;
   ~Folder();
 
-  const Json& config() const;                  ///< config.json
-  const Json& generation_config() const;       ///< generation_config.json, or null
-  std::span<const Tensor> tensors() const;     ///< sorted by name
+  const Json& config() const;               ///< config.json
+  const Json& generation_config() const;    ///< generation_config.json, or null
+  std::span<const Tensor> tensors() const;  ///< sorted by name
   const Tensor* find(std::string_view name) const;
   const std::filesystem::path& path() const;
   int64_t file_bytes() const;
 
   std::optional<std::filesystem::path> tokenizer_json() const;
   std::optional<std::filesystem::path> tokenizer_config() const;
-  /// chat_template.jinja, else tokenizer_config.json's chat_template (a string, or the one named "default").
+  /// chat_template.jinja, else the chat_template of tokenizer_config.json or chat_template.json (a string, or the one
+  /// named "default").
   Result<std::optional<std::string>> chat_template() const;
 
  private:
@@ -51,7 +52,7 @@ class Folder {
   std::unique_ptr<Impl> impl_;
 };
 
-/// The header of one file, for fuzzing and tests: the same checks as Folder::open, on bytes that outlive the result.
+/// The header of one file: the same checks as Folder::open, on bytes that outlive the result. In the order of the data.
 Result<std::vector<Tensor>> parse_file(std::span<const std::byte> bytes);
 
 }  // namespace quern::safetensors

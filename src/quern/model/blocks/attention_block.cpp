@@ -20,14 +20,6 @@ constexpr TensorName kOutputBias = {"blk.{}.attn_output.bias", "model.layers.{}.
 constexpr TensorName kQNorm = {"blk.{}.attn_q_norm.weight", "model.layers.{}.self_attn.q_norm.weight"};
 constexpr TensorName kKNorm = {"blk.{}.attn_k_norm.weight", "model.layers.{}.self_attn.k_norm.weight"};
 
-/// Rows of part `part` (0 or 1) of every head, where each head has two parts of `width` rows.
-std::vector<int64_t> rows_of_part(int n_head, int width, int part) {
-  std::vector<int64_t> rows;
-  for (int head = 0; head < n_head; ++head)
-    for (int i = 0; i < width; ++i) rows.push_back((int64_t{head} * 2 + part) * width + i);
-  return rows;
-}
-
 const float* or_null(const std::vector<float>& bias) { return bias.empty() ? nullptr : bias.data(); }
 
 }  // namespace
@@ -47,10 +39,8 @@ Result<AttentionBlock> AttentionBlock::load(Loader& loader, int layer, const Att
   const Presence qk_norm = spec.qk_norm ? Presence::required : Presence::absent;
   QUERN_TRY(block.norm_, loader.norm(kNorm, layer, spec.n_embd, spec.norm_offset));
   if (spec.gated) {
-    const int64_t rows = 2 * spec.q_width();
-    QUERN_TRY(block.q_, loader.matrix_rows(kQ, layer, rows, spec.n_embd, rows_of_part(spec.n_head, spec.key_width, 0)));
-    QUERN_TRY(block.gate_,
-              loader.matrix_rows(kQ, layer, rows, spec.n_embd, rows_of_part(spec.n_head, spec.key_width, 1)));
+    QUERN_TRY(block.q_, loader.matrix_half(kQ, layer, spec.n_head, spec.key_width, spec.n_embd, 0));
+    QUERN_TRY(block.gate_, loader.matrix_half(kQ, layer, spec.n_head, spec.key_width, spec.n_embd, 1));
   } else {
     QUERN_TRY(block.q_, loader.matrix(kQ, layer, spec.q_width(), spec.n_embd));
   }

@@ -9,7 +9,7 @@ namespace quern {
 namespace {
 
 constexpr int64_t kMaxLayers = 4096, kMaxEmbd = 1 << 20, kMaxVocab = 1 << 26, kMaxFf = 1 << 24;
-constexpr int64_t kMaxHeads = 1 << 16, kMaxHeadWidth = 1 << 12, kMaxContext = int64_t{1} << 31;
+constexpr int64_t kMaxHeads = 1 << 16, kMaxHeadWidth = 1 << 12, kMaxContext = (int64_t{1} << 31) - 1;
 
 constexpr Key kLayers = {"block_count", "num_hidden_layers"};
 constexpr Key kHeads = {"attention.head_count", "num_attention_heads"};
@@ -109,7 +109,7 @@ Status read_windows(const ModelSource& source, std::vector<AttentionSpec>& layer
     return make_error(ErrorCode::corrupt_data, "config.json: layer_types: expected a list of {}", n_layer);
   for (int i = 0; i < n_layer; ++i) {
     const bool slides = types ? types->array()[i] == Json("sliding_attention") : i >= first;
-    if (slides) layers[i].window = static_cast<int>(std::min<int64_t>(window, kMaxContext - 1));
+    if (slides) layers[i].window = static_cast<int>(window);
   }
   return {};
 }

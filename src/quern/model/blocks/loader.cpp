@@ -54,24 +54,24 @@ Result<std::optional<Matrix>> Loader::matrix_if(TensorName name, int layer, int6
   return std::optional(std::move(matrix));
 }
 
-Result<Matrix> Loader::matrix_rows(TensorName name, int layer, int64_t rows, int64_t columns,
-                                   std::span<const int64_t> order) {
-  QUERN_TRY(TensorView view, source_.tensor(name, layer, {columns, rows}));
+Result<Matrix> Loader::matrix_half(TensorName name, int layer, int64_t groups, int64_t rows, int64_t columns,
+                                   int half) {
+  QUERN_TRY(const TensorView view, source_.tensor(name, layer, {columns, 2 * groups * rows}));
   std::vector<std::byte> gathered;
-  if (!view.data.empty()) {
-    const int64_t row_bytes = view.type->row_bytes(columns);
-    gathered.resize(order.size() * row_bytes);
-    for (size_t i = 0; i < order.size(); ++i)
-      std::memcpy(gathered.data() + i * row_bytes, view.row(order[i]).data(), row_bytes);
+  if (context_.weights == Weights::packed) {
+    const int64_t piece = view.type->row_bytes(columns) * rows;
+    gathered.resize(groups * piece);
+    for (int64_t i = 0; i < groups; ++i)
+      std::memcpy(gathered.data() + i * piece, view.row((2 * i + half) * rows).data(), piece);
   }
-  return pack_counted({view.type, {columns, static_cast<int64_t>(order.size())}, gathered});
+  return pack_counted({view.type, {columns, groups * rows}, gathered});
 }
 
 Result<std::vector<float>> Loader::floats(TensorName name, int layer, const Shape& shape, Presence presence) {
   QUERN_TRY(const auto found, look_up(name, layer, shape, presence));
   if (!found) return std::vector<float>();
-  std::vector<float> out(shape.elements());
-  if (context_.weights == Weights::packed)
+  std::vector<float> out(context_.weights == Weights::packed ? shape.elements() : 0);
+  if (!out.empty())
     for (int64_t row = 0; row < shape.rows(); ++row) found->decode_row(row, out.data() + row * shape.columns());
   parameters_ += shape.elements();
   weight_bytes_ += shape.elements() * 4;

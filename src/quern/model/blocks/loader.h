@@ -26,8 +26,9 @@ class Loader {
   /// A matrix y = W x of `rows` outputs.
   Result<Matrix> matrix(TensorName name, int layer, int64_t rows, int64_t columns);
   Result<std::optional<Matrix>> matrix_if(TensorName name, int layer, int64_t rows, int64_t columns, Presence presence);
-  /// Rows `order` of a matrix that has `rows` of them: what fused tensors are split with.
-  Result<Matrix> matrix_rows(TensorName name, int layer, int64_t rows, int64_t columns, std::span<const int64_t> order);
+  /// One of two matrices whose rows alternate in a tensor of 2 * groups * rows rows: `rows` of the first, as many of
+  /// the second, and so on.
+  Result<Matrix> matrix_half(TensorName name, int layer, int64_t groups, int64_t rows, int64_t columns, int half);
   /// Another form of a tensor that was taken before: its numbers count once.
   Result<Matrix> pack(const TensorView& view);
   /// Numbers as floats. Empty if optional and absent.

@@ -297,8 +297,8 @@ void attend(const AttentionTile& tile) {
 void put(float x, float, float* to) { *to = x; }
 void put(float x, float, uint16_t* to) { *to = to_bf16(x); }
 void put(float x, float inverse, int8_t* to) {
-  const float rounded = x * inverse + 12582912.0f;  // to nearest even: the sum has no bits below 1
-  *to = static_cast<int8_t>(static_cast<int>(rounded - 12582912.0f));
+  const float rounded = x * inverse + 12582912.0f - 12582912.0f;  // to nearest even: the sum has no bits below 1
+  *to = rounded == rounded ? static_cast<int8_t>(static_cast<int>(rounded)) : int8_t{0};
 }
 
 /// max|x| / 127, and its inverse.

@@ -13,21 +13,22 @@ static_assert(kAttentionBlock == kKvPageTokens);
 static_assert(static_cast<int>(KvType::f32) == 0 && static_cast<int>(KvType::bf16) == 1 &&
               static_cast<int>(KvType::int8) == 2);
 
-/// Deals numbered items to the workers back and forth (0 1 2 2 1 0 0 1 ...): neighbours cost about the same, and the
-/// triangle of a prompt grows evenly with the number, so every worker gets the same work.
+/// Deals items to the workers: each goes to the one that has least so far. Every worker plays the whole game by itself
+/// and comes to the same result, without a word between them.
 class Deal {
  public:
-  explicit Deal(const Worker& worker) : index_(worker.index()), count_(worker.count()) {}
-  /// Is the next item ours?
-  bool mine() {
-    const int64_t round = next_ / count_, place = next_ % count_;
-    ++next_;
-    return (round % 2 ? count_ - 1 - place : place) == index_;
+  explicit Deal(const Worker& worker) : index_(worker.index()), count_(std::min(worker.count(), kMost)) {}
+  /// Is the next item, of that cost, ours?
+  bool mine(int64_t cost) {
+    const auto least = std::min_element(load_, load_ + count_);
+    *least += cost;
+    return least - load_ == index_;
   }
 
  private:
-  int64_t next_ = 0;
+  static constexpr int kMost = 256;  // workers beyond that get nothing
   int index_, count_;
+  int64_t load_[kMost] = {};
 };
 
 void store_run(Deal& deal, const KernelTable& kernels, const AttentionRun& run, const float* k, const float* v) {
@@ -38,7 +39,7 @@ void store_run(Deal& deal, const KernelTable& kernels, const AttentionRun& run, 
     const int slot = static_cast<int>(position % kKvPageTokens);
     const int count = std::min(run.count - done, kKvPageTokens - slot);
     for (int head = 0; head < layout.heads; ++head) {
-      if (!deal.mine()) continue;
+      if (!deal.mine(count)) continue;
       std::byte* keys = run.kv.pages[position / kKvPageTokens] + head * layout.head_bytes();
       const int64_t token = run.first + done, k_stride = int64_t{layout.heads} * layout.key_width,
                     v_stride = int64_t{layout.heads} * layout.value_width;
@@ -66,16 +67,26 @@ int head_parts(const AttentionArgs& args, int workers) {
   return static_cast<int>(std::min<int64_t>(group, needed));
 }
 
+/// In tokens read: fetching a page costs about as much as four rows' work on it.
+int64_t tile_cost(int64_t position, int tokens, int heads, int64_t window) {
+  const int64_t newest = position + tokens, oldest = window > 0 ? std::max<int64_t>(0, position - window) : 0;
+  return (newest - oldest + kAttentionBlock) * (tokens * heads + 4);
+}
+
 void attend_run(Deal& deal, const KernelTable& kernels, const AttentionArgs& args, const AttentionRun& run, int parts) {
   const KvLayout& layout = run.kv.layout;
   const auto attend = kernels.attention->attend[static_cast<int>(layout.type)];
   const int group = args.q_heads / layout.heads;
   const int part_heads = (group + parts - 1) / parts;
   const int tile_tokens = std::max(1, kAttentionRows / part_heads);
+  if (run.count == 0) return;
+  // Last tiles first: they see most, and large items dealt first leave small ones to even out.
+  const int last_tile = (run.count - 1) / tile_tokens * tile_tokens;
   for (int head = 0; head < layout.heads; ++head)
     for (int begin = 0; begin < group; begin += part_heads)
-      for (int done = 0; done < run.count; done += tile_tokens) {
-        if (!deal.mine()) continue;
+      for (int done = last_tile; done >= 0; done -= tile_tokens) {
+        const int tokens = std::min(tile_tokens, run.count - done), heads = std::min(part_heads, group - begin);
+        if (!deal.mine(tile_cost(run.position + done, tokens, heads, args.window))) continue;
         const int64_t token = run.first + done, q_head = int64_t{head} * group + begin;
         const int64_t q_stride = int64_t{args.q_heads} * layout.key_width,
                       out_stride = int64_t{args.q_heads} * layout.value_width;
@@ -88,8 +99,8 @@ void attend_run(Deal& deal, const KernelTable& kernels, const AttentionArgs& arg
                 .q_stride = q_stride,
                 .out = args.out + token * out_stride + q_head * layout.value_width,
                 .out_stride = out_stride,
-                .tokens = std::min(tile_tokens, run.count - done),
-                .heads = std::min(part_heads, group - begin),
+                .tokens = tokens,
+                .heads = heads,
                 .position = run.position + done,
                 .scale = args.scale,
                 .window = args.window,

@@ -19,8 +19,15 @@ Writer small() {
   Writer w;
   const std::vector<std::string> tokens = {"a", "", "long token", "\xe2\x96\x81"};
   const std::vector<int32_t> types = {1, 3, 1, 6};
-  w.set("general.architecture", "llama").set("llama.block_count", uint32_t{2}).set("x.signed", int32_t{-5}).set("x.big", uint64_t{1} << 63);
-  w.set("x.eps", 1e-5f).set("x.yes", true).set("tokens", tokens).set("types", types).set_bools("flags", {true, false, true});
+  w.set("general.architecture", "llama")
+      .set("llama.block_count", uint32_t{2})
+      .set("x.signed", int32_t{-5})
+      .set("x.big", uint64_t{1} << 63);
+  w.set("x.eps", 1e-5f)
+      .set("x.yes", true)
+      .set("tokens", tokens)
+      .set("types", types)
+      .set_bools("flags", {true, false, true});
   const std::vector<float> values = {1, 2, 3, 4, 5, 6};
   w.add("w", {3, 2}, quant_f32, std::span<const float>(values));
   w.add("h", {3, 2}, quant_f16, std::span<const float>(values));
@@ -67,7 +74,8 @@ TEST(GgufFile, reads_what_was_written) {
 TEST(GgufFile, errors_name_key_expected_and_found) {
   const auto bytes = small_bytes();
   const File f = *File::parse(bytes);
-  EXPECT_EQ(f.integer("general.architecture").error().message, "general.architecture: expected an integer, found string");
+  EXPECT_EQ(f.integer("general.architecture").error().message,
+            "general.architecture: expected an integer, found string");
   EXPECT_EQ(f.string("missing").error().message, "missing: expected a string, found no such key");
 }
 
@@ -76,7 +84,8 @@ TEST(GgufFile, copies_metadata_of_another_file) {
   const File f = *File::parse(bytes);
   Writer w;
   for (const Entry& entry : f.metadata()) w.copy(entry);
-  for (const Tensor& t : f.tensors()) w.add(t.name, t.view.shape, *t.view.type, std::vector<std::byte>(t.view.data.begin(), t.view.data.end()));
+  for (const Tensor& t : f.tensors())
+    w.add(t.name, t.view.shape, *t.view.type, std::vector<std::byte>(t.view.data.begin(), t.view.data.end()));
   EXPECT_EQ(*w.bytes(), bytes);
 }
 
@@ -155,7 +164,8 @@ TEST(GgufFile, size_arithmetic_never_wraps) {
 
 TEST(GgufFile, overlapping_tensors_are_refused) {
   auto bytes = small_bytes();
-  const std::string marker = std::string("h") + std::string("\x02\0\0\0\x03\0\0\0\0\0\0\0\x02\0\0\0\0\0\0\0\x01\0\0\0", 24);
+  const std::string marker =
+      std::string("h") + std::string("\x02\0\0\0\x03\0\0\0\0\0\0\0\x02\0\0\0\0\0\0\0\x01\0\0\0", 24);
   const std::string_view text(reinterpret_cast<const char*>(bytes.data()), bytes.size());
   const size_t at = text.find(marker);
   ASSERT_NE(at, text.npos);
@@ -186,7 +196,9 @@ class GgufSplit : public ::testing::Test {
   void write(int number, int count, int total, const std::vector<std::string>& names, int at = -1) {
     Writer w;
     if (number == 0) w.set("general.architecture", "llama");
-    w.set("split.no", static_cast<uint32_t>(number)).set("split.count", static_cast<uint32_t>(count)).set("split.tensors.count", int32_t{total});
+    w.set("split.no", static_cast<uint32_t>(number))
+        .set("split.count", static_cast<uint32_t>(count))
+        .set("split.tensors.count", int32_t{total});
     const std::vector<float> values(4, static_cast<float>(number));
     for (const auto& name : names) w.add(name, {4}, quant_f32, std::span<const float>(values));
     ASSERT_TRUE(w.write(path(at < 0 ? number : at)));
@@ -233,7 +245,8 @@ TEST(GgufWriter, leaves_nothing_behind_when_it_fails) {
 }
 
 TEST(MappedFile, refuses_what_is_no_regular_file) {
-  for (const char* path : {"/", "/dev/zero", "/dev/null", "/nonexistent/file"}) EXPECT_FALSE(MappedFile::open(path)) << path;
+  for (const char* path : {"/", "/dev/zero", "/dev/null", "/nonexistent/file"})
+    EXPECT_FALSE(MappedFile::open(path)) << path;
 }
 
 }  // namespace

@@ -1,0 +1,45 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "quern/cli/prompt.h"
+
+#include "quern/cli/chat_context.h"
+
+namespace quern {
+
+Json message(std::string_view role, std::string_view content) {
+  return Json::Object{{"role", role}, {"content", content}};
+}
+
+bool ends_in_reasoning(std::string_view prompt) {
+  while (!prompt.empty() && (prompt.back() == '\n' || prompt.back() == ' ')) prompt.remove_suffix(1);
+  return prompt.ends_with("<think>");
+}
+
+Result<Prompt> chat_prompt(const LoadedModel& model, const Json::Array& messages, Thinking thinking) {
+  if (!model.chat_template())
+    return make_error(ErrorCode::unsupported,
+                      "expected a chat template in the model, found none; --raw continues a text as it is");
+  ChatContext context;
+  context.messages = messages;
+  context.add_generation_prompt = true;
+  context.bos_token = model.bos_text();
+  context.eos_token = model.eos_text();
+  if (thinking == Thinking::off) context.kwargs = Json::Object{{"enable_thinking", false}};
+  auto segments = model.chat_template()->render(context.json(), local_now());
+  if (!segments) return std::move(segments).error().in("chat template");
+  return Prompt{model.tokenizer().encode_prompt(*segments), ends_in_reasoning(join_segments(*segments))};
+}
+
+std::vector<TokenId> text_ids(const Tokenizer& tokenizer, std::string_view text, Special special) {
+  std::vector<TokenId> ids =
+      tokenizer.encode(text, {.add_special = false, .parse_special = special == Special::parsed});
+  // Not add_special: an end token behind a text that is to go on would end it.
+  const auto bos = tokenizer.bos();
+  if (tokenizer.adds_bos() && bos && (ids.empty() || ids.front() != *bos)) ids.insert(ids.begin(), *bos);
+  return ids;
+}
+
+Prompt raw_prompt(const LoadedModel& model, std::string_view text, Special special) {
+  return {text_ids(model.tokenizer(), text, special), false};
+}
+
+}  // namespace quern

@@ -1,0 +1,116 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "quern/cli/answer.h"
+
+#include <atomic>
+
+#include "quern/cli/interrupt.h"
+#include "quern/cli/progress.h"
+#include "quern/cli/reasoning.h"
+
+namespace quern {
+namespace {
+
+constexpr std::string_view kDim = "\033[2m", kPlain = "\033[0m";
+
+double rate(int64_t tokens, double seconds) { return seconds > 0 ? static_cast<double>(tokens) / seconds : 0; }
+
+/// Puts pieces of text where they belong and remembers them.
+class AnswerStream {
+ public:
+  AnswerStream(const AnswerStyle& style, bool opens_reasoning, Output& out)
+      : style_(style), out_(out), splitter_(opens_reasoning) {}
+
+  void push(std::string_view piece) {
+    if (style_.split_reasoning)
+      add(splitter_.push(piece));
+    else
+      add({{}, std::string(piece)});
+  }
+
+  void finish() {
+    if (style_.split_reasoning) add(splitter_.flush());
+    end_reasoning();
+    out_.flush();
+  }
+
+  std::string text, reasoning;
+
+ private:
+  void add(const ReasoningSplitter::Piece& piece) {
+    reasoning += piece.reasoning;
+    text += piece.answer;
+    if (!style_.stream) return;
+    if (style_.show_reasoning && !piece.reasoning.empty()) {
+      if (!in_reasoning_ && style_.dim_reasoning) out_.write(kDim);
+      in_reasoning_ = true;
+      out_.write(piece.reasoning);
+    }
+    if (!piece.answer.empty()) {
+      end_reasoning();
+      out_.write(piece.answer);
+    }
+    out_.flush();
+  }
+
+  void end_reasoning() {
+    if (!in_reasoning_) return;
+    in_reasoning_ = false;
+    if (style_.dim_reasoning) out_.write(kPlain);
+    out_.write("\n\n");
+  }
+
+  const AnswerStyle& style_;
+  Output& out_;
+  ReasoningSplitter splitter_;
+  bool in_reasoning_ = false;
+};
+
+}  // namespace
+
+Result<Answer> write_answer(LoadedModel& model, Session& session, const Prompt& prompt, const GenerateOptions& options,
+                            const AnswerStyle& style, Output& out) {
+  AnswerStream stream(style, prompt.opens_reasoning, out);
+  Progress progress("reading the prompt", Unit::tokens, style.quiet);
+  std::atomic<bool>& cancel = interrupt_flag();
+  const auto on_text = [&](std::string_view text) {
+    stream.push(text);
+    if (out.closed()) cancel.store(true);  // nobody reads: no reason to go on
+  };
+  const auto on_prompt = [&](int64_t done, int64_t total) {
+    if (done < total)
+      progress.update(done, total);
+    else
+      progress.clear();
+  };
+  auto generated = generate(session, model.tokenizer(), prompt.ids, options, {on_text, on_prompt}, cancel);
+  stream.finish();
+  if (!generated) return std::move(generated).error();
+  return Answer{*std::move(generated), std::move(stream.text), std::move(stream.reasoning)};
+}
+
+Json answer_json(const Answer& answer, uint64_t seed) {
+  const Generated& g = answer.generated;
+  Json out;
+  out.set("text", answer.text);
+  out.set("reasoning", answer.reasoning);
+  out.set("tool_calls", Json::Array());
+  out.set("finish_reason", finish_reason_name(g.finish));
+  out.set("ids", Json::Array(g.ids.begin(), g.ids.end()));
+  out.set("prompt_tokens", g.prompt_tokens);
+  out.set("completion_tokens", static_cast<int64_t>(g.ids.size()));
+  out.set("prefill_tps", rate(g.prompt_tokens - g.reused_tokens, g.prompt_seconds));
+  out.set("decode_tps", rate(static_cast<int64_t>(g.ids.size()), g.decode_seconds));
+  out.set("first_token_ms", g.first_token_seconds * 1e3);
+  out.set("seed", seed);
+  return out;
+}
+
+std::string speed_text(const Generated& g) {
+  const auto n = static_cast<int64_t>(g.ids.size());
+  const int64_t read = g.prompt_tokens - g.reused_tokens;
+  return fmt::format("{} tokens, {:.1f} tokens/s; prompt {} tokens{}, {:.1f} tokens/s{}", n, rate(n, g.decode_seconds),
+                     read, g.reused_tokens > 0 ? fmt::format(" (and {} known)", g.reused_tokens) : "",
+                     rate(read, g.prompt_seconds), g.finish == FinishReason::length ? "; stopped at the limit" : "");
+}
+
+}  // namespace quern

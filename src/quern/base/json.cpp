@@ -1,12 +1,12 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "quern/base/json.h"
 
+#include <simdjson.h>
+
 #include <charconv>
 #include <cmath>
 #include <limits>
 #include <set>
-
-#include <simdjson.h>
 
 #include "quern/base/utf8.h"
 
@@ -15,7 +15,9 @@ namespace {
 
 namespace sj = simdjson;
 
-Error json_error(sj::error_code code) { return {ErrorCode::corrupt_data, fmt::format("JSON: {}", sj::error_message(code))}; }
+Error json_error(sj::error_code code) {
+  return {ErrorCode::corrupt_data, fmt::format("JSON: {}", sj::error_message(code))};
+}
 
 #define QUERN_JSON_TRY(expression)                                               \
   do {                                                                           \
@@ -23,7 +25,8 @@ Error json_error(sj::error_code code) { return {ErrorCode::corrupt_data, fmt::fo
   } while (false)
 
 Result<Json> number_from(std::string_view token) {
-  while (!token.empty() && (token.back() == ' ' || token.back() == '\n' || token.back() == '\t' || token.back() == '\r'))
+  while (!token.empty() &&
+         (token.back() == ' ' || token.back() == '\n' || token.back() == '\t' || token.back() == '\r'))
     token.remove_suffix(1);
   const char* end = token.data() + token.size();
   const bool integral = token.find_first_of(".eE") == token.npos;
@@ -35,7 +38,8 @@ Result<Json> number_from(std::string_view token) {
   }
   double d = 0;
   const auto [p, status] = std::from_chars(token.data(), end, d);
-  if (p != end || token.empty()) return make_error(ErrorCode::corrupt_data, "JSON: expected a number, found '{}'", token);
+  if (p != end || token.empty())
+    return make_error(ErrorCode::corrupt_data, "JSON: expected a number, found '{}'", token);
   if (status == std::errc::result_out_of_range) {  // as Python reads it: to zero or to infinity
     d = std::strtod(std::string(token).c_str(), nullptr);
   }
@@ -80,7 +84,8 @@ struct Converter {
 
   template <typename V>  // an ondemand::value, or the document itself, which has the same names
   Result<Json> value(V& in, int depth) {
-    if (depth > Json::kMaxDepth) return make_error(ErrorCode::corrupt_data, "JSON: nested deeper than {}", Json::kMaxDepth);
+    if (depth > Json::kMaxDepth)
+      return make_error(ErrorCode::corrupt_data, "JSON: nested deeper than {}", Json::kMaxDepth);
     sj::ondemand::json_type type;
     QUERN_JSON_TRY(in.type().get(type));
     switch (type) {
@@ -104,7 +109,8 @@ struct Converter {
         QUERN_JSON_TRY(in.get_bool().get(b));
         return Json(b);
       }
-      case sj::ondemand::json_type::number: return number(in);
+      case sj::ondemand::json_type::number:
+        return number(in);
       case sj::ondemand::json_type::null: {
         if (auto r = null(in); !r) return std::move(r).error();
         return Json();
@@ -128,10 +134,12 @@ struct Converter {
   static Result<Json> number(sj::ondemand::value& in) {
     Result<Json> parsed = number_from(in.raw_json_token());
     if (!parsed) return parsed;
-    if (parsed->type() == Json::Type::big_integer) return parsed;  // simdjson has no type for it; its grammar is checked above
+    if (parsed->type() == Json::Type::big_integer)
+      return parsed;     // simdjson has no type for it; its grammar is checked above
     double checked = 0;  // lets simdjson judge the grammar: no leading zeros, digits after the point
     if (const sj::error_code code = in.get_double().get(checked)) {
-      if (code != sj::NUMBER_ERROR || std::isfinite(parsed->is_integer() ? 0.0 : parsed->number())) return json_error(code);
+      if (code != sj::NUMBER_ERROR || std::isfinite(parsed->is_integer() ? 0.0 : parsed->number()))
+        return json_error(code);
     }
     return parsed;
   }
@@ -145,12 +153,24 @@ void append_indent(std::string& out, int indent, int depth) {
 
 void dump_value(const Json& v, int indent, int depth, std::string& out) {
   switch (v.type()) {
-    case Json::Type::null: out += "null"; break;
-    case Json::Type::boolean: out += v.boolean() ? "true" : "false"; break;
-    case Json::Type::integer: out += fmt::to_string(v.integer()); break;
-    case Json::Type::number: out += std::isfinite(v.number()) ? float_repr(v.number()) : "null"; break;
-    case Json::Type::big_integer: out += v.digits(); break;
-    case Json::Type::string: out += json_quote(v.string()); break;
+    case Json::Type::null:
+      out += "null";
+      break;
+    case Json::Type::boolean:
+      out += v.boolean() ? "true" : "false";
+      break;
+    case Json::Type::integer:
+      out += fmt::to_string(v.integer());
+      break;
+    case Json::Type::number:
+      out += std::isfinite(v.number()) ? float_repr(v.number()) : "null";
+      break;
+    case Json::Type::big_integer:
+      out += v.digits();
+      break;
+    case Json::Type::string:
+      out += json_quote(v.string());
+      break;
     case Json::Type::array: {
       out += '[';
       bool first = true;
@@ -207,8 +227,10 @@ Result<Json> parse_padded(const sj::padded_string& text, bool unique_keys) {
 }  // namespace
 
 Json::Json(uint64_t i) {
-  if (i <= static_cast<uint64_t>(std::numeric_limits<int64_t>::max())) data_ = static_cast<int64_t>(i);
-  else data_ = BigInteger{fmt::to_string(i)};
+  if (i <= static_cast<uint64_t>(std::numeric_limits<int64_t>::max()))
+    data_ = static_cast<int64_t>(i);
+  else
+    data_ = BigInteger{fmt::to_string(i)};
 }
 
 Result<Json> Json::parse(std::string_view text, bool unique_keys) {
@@ -217,8 +239,8 @@ Result<Json> Json::parse(std::string_view text, bool unique_keys) {
   if (text.size() > std::numeric_limits<uint32_t>::max() - 64)
     return make_error(ErrorCode::unsupported, "JSON: {} bytes, at most 4 GiB", text.size());
   if (!sj::validate_utf8(text)) return make_error(ErrorCode::corrupt_data, "JSON: expected UTF-8, found other bytes");
-  // Wrapped in an array, a scalar document needs no path of its own; a second document then shows as a second element or
-  // as bytes after the closing bracket.
+  // Wrapped in an array, a scalar document needs no path of its own; a second document then shows as a second element
+  // or as bytes after the closing bracket.
   std::string wrapped;
   wrapped.reserve(text.size() + 2 + sj::SIMDJSON_PADDING);
   wrapped += '[';
@@ -254,17 +276,33 @@ std::string json_quote(std::string_view text, bool ascii) {
     const Utf8Step step = utf8_decode(text);
     const char32_t cp = step.code_point;
     switch (cp) {
-      case '"': out += "\\\""; break;
-      case '\\': out += "\\\\"; break;
-      case '\n': out += "\\n"; break;
-      case '\r': out += "\\r"; break;
-      case '\t': out += "\\t"; break;
-      case '\b': out += "\\b"; break;
-      case '\f': out += "\\f"; break;
+      case '"':
+        out += "\\\"";
+        break;
+      case '\\':
+        out += "\\\\";
+        break;
+      case '\n':
+        out += "\\n";
+        break;
+      case '\r':
+        out += "\\r";
+        break;
+      case '\t':
+        out += "\\t";
+        break;
+      case '\b':
+        out += "\\b";
+        break;
+      case '\f':
+        out += "\\f";
+        break;
       default:
         if (cp < 0x20 || (ascii && (cp == 0x7F || (cp > 0x7F && cp < 0x10000)))) {
-          if (cp == 0x7F) out += '\x7F';
-          else out += fmt::format("\\u{:04x}", static_cast<uint32_t>(cp));
+          if (cp == 0x7F)
+            out += '\x7F';
+          else
+            out += fmt::format("\\u{:04x}", static_cast<uint32_t>(cp));
         } else if (ascii && cp >= 0x10000) {
           const uint32_t v = static_cast<uint32_t>(cp) - 0x10000;
           out += fmt::format("\\u{:04x}\\u{:04x}", 0xD800 + (v >> 10), 0xDC00 + (v & 0x3FF));
@@ -298,7 +336,8 @@ std::string float_repr(double value) {
     return out + fmt::format("e{}{:02d}", exponent < 0 ? '-' : '+', std::abs(exponent));
   }
   if (exponent < 0) return sign + "0." + std::string(-exponent - 1, '0') + digits;
-  if (static_cast<int>(digits.size()) <= exponent + 1) return sign + digits + std::string(exponent + 1 - digits.size(), '0') + ".0";
+  if (static_cast<int>(digits.size()) <= exponent + 1)
+    return sign + digits + std::string(exponent + 1 - digits.size(), '0') + ".0";
   return sign + digits.substr(0, exponent + 1) + "." + digits.substr(exponent + 1);
 }
 

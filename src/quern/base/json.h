@@ -28,19 +28,19 @@ class Json {
   static constexpr int kMaxDepth = 200;
 
   Json() = default;
-  Json(std::nullptr_t) {}                                        // NOLINT(google-explicit-constructor)
-  Json(bool b) : data_(b) {}                                     // NOLINT(google-explicit-constructor)
-  Json(int i) : data_(int64_t{i}) {}                             // NOLINT(google-explicit-constructor)
-  Json(unsigned i) : data_(int64_t{i}) {}                        // NOLINT(google-explicit-constructor)
-  Json(int64_t i) : data_(i) {}                                  // NOLINT(google-explicit-constructor)
-  Json(uint64_t i);                                              // NOLINT(google-explicit-constructor)
-  Json(double d) : data_(d) {}                                   // NOLINT(google-explicit-constructor)
-  Json(const char* s) : data_(std::string(s)) {}                 // NOLINT(google-explicit-constructor)
-  Json(std::string s) : data_(std::move(s)) {}                   // NOLINT(google-explicit-constructor)
-  Json(std::string_view s) : data_(std::string(s)) {}            // NOLINT(google-explicit-constructor)
-  Json(BigInteger b) : data_(std::move(b)) {}                    // NOLINT(google-explicit-constructor)
-  Json(Array a) : data_(std::move(a)) {}                         // NOLINT(google-explicit-constructor)
-  Json(Object o) : data_(std::move(o)) {}                        // NOLINT(google-explicit-constructor)
+  Json(std::nullptr_t) {}                              // NOLINT(google-explicit-constructor)
+  Json(bool b) : data_(b) {}                           // NOLINT(google-explicit-constructor)
+  Json(int i) : data_(int64_t{i}) {}                   // NOLINT(google-explicit-constructor)
+  Json(unsigned i) : data_(int64_t{i}) {}              // NOLINT(google-explicit-constructor)
+  Json(int64_t i) : data_(i) {}                        // NOLINT(google-explicit-constructor)
+  Json(uint64_t i);                                    // NOLINT(google-explicit-constructor)
+  Json(double d) : data_(d) {}                         // NOLINT(google-explicit-constructor)
+  Json(const char* s) : data_(std::string(s)) {}       // NOLINT(google-explicit-constructor)
+  Json(std::string s) : data_(std::move(s)) {}         // NOLINT(google-explicit-constructor)
+  Json(std::string_view s) : data_(std::string(s)) {}  // NOLINT(google-explicit-constructor)
+  Json(BigInteger b) : data_(std::move(b)) {}          // NOLINT(google-explicit-constructor)
+  Json(Array a) : data_(std::move(a)) {}               // NOLINT(google-explicit-constructor)
+  Json(Object o) : data_(std::move(o)) {}              // NOLINT(google-explicit-constructor)
 
   /// One whole document; anything after it but white space is an error. With `unique_keys` a key that stands twice in
   /// one object is an error, else the last one wins.
@@ -81,7 +81,8 @@ class Json {
   std::variant<std::monostate, bool, int64_t, double, BigInteger, std::string, Array, Object> data_;
 };
 
-/// The text as a JSON string literal with its quotes. `ascii`: everything beyond ASCII as \uXXXX. Broken UTF-8 becomes U+FFFD.
+/// The text as a JSON string literal with its quotes. `ascii`: everything beyond ASCII as \uXXXX. Broken UTF-8 becomes
+/// U+FFFD.
 std::string json_quote(std::string_view text, bool ascii = false);
 
 /// Python's repr of a float: shortest digits that round-trip, `1.0`, `1e-05`, `1e+16`, `inf`, `nan`.

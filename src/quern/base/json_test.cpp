@@ -25,8 +25,9 @@ TEST(Json, last_duplicate_wins_unless_refused) {
 }
 
 TEST(Json, refuses_what_is_none) {
-  for (std::string_view bad : {"", " ", "{", "[1,]", "{\"a\":}", "1 2", "[1] [2]", "01", "1.", "nul", "truex", "\"a", "\"\\ud83d\"", "[1]]", "1,2",
-                               "{\"a\" 1}", "'a'", "\xff", "+1", "--1", "-", "1e", "[\x01]", "\"\x01\"", "{\"a\":1}}"}) {
+  for (std::string_view bad : {"",    " ",     "{",   "[1,]",        "{\"a\":}", "1 2",      "[1] [2]",   "01",  "1.",
+                               "nul", "truex", "\"a", "\"\\ud83d\"", "[1]]",     "1,2",      "{\"a\" 1}", "'a'", "\xff",
+                               "+1",  "--1",   "-",   "1e",          "[\x01]",   "\"\x01\"", "{\"a\":1}}"}) {
     EXPECT_FALSE(Json::parse(bad)) << bad;
   }
 }
@@ -54,7 +55,9 @@ TEST(Json, float_repr_is_pythons) {
   EXPECT_EQ(float_repr(3.14), "3.14");
 }
 
-TEST(Json, indented) { EXPECT_EQ(Json::parse(R"({"a":[1,2],"b":{}})")->dump(2), "{\n  \"a\": [\n    1,\n    2\n  ],\n  \"b\": {}\n}"); }
+TEST(Json, indented) {
+  EXPECT_EQ(Json::parse(R"({"a":[1,2],"b":{}})")->dump(2), "{\n  \"a\": [\n    1,\n    2\n  ],\n  \"b\": {}\n}");
+}
 
 }  // namespace
 }  // namespace quern

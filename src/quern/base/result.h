@@ -1,14 +1,14 @@
 // SPDX-License-Identifier: Apache-2.0
 #pragma once
 
+#include <fmt/format.h>
+
 #include <cstdint>
 #include <optional>
 #include <string>
 #include <string_view>
 #include <utility>
 #include <variant>
-
-#include <fmt/format.h>
 
 #include "quern/base/check.h"
 
@@ -48,7 +48,7 @@ class [[nodiscard]] Result {
  public:
   using value_type = T;
 
-  Result(T value) : data_(std::in_place_index<0>, std::move(value)) {}  // NOLINT(google-explicit-constructor)
+  Result(T value) : data_(std::in_place_index<0>, std::move(value)) {}      // NOLINT(google-explicit-constructor)
   Result(Error error) : data_(std::in_place_index<1>, std::move(error)) {}  // NOLINT(google-explicit-constructor)
   template <typename U>
     requires std::is_convertible_v<U, T> && (!std::is_same_v<std::remove_cvref_t<U>, T>) &&
@@ -101,16 +101,15 @@ using Status = Result<void>;
 
 /// QUERN_TRY(auto file, MappedFile::open(path)); returns the error to the caller, or declares `file`.
 #define QUERN_TRY(declaration, expression) QUERN_TRY_(declaration, (expression), QUERN_CONCAT(quern_result_, __LINE__))
-#define QUERN_TRY_(declaration, expression, result)         \
-  auto result = expression;                                 \
+#define QUERN_TRY_(declaration, expression, result)          \
+  auto result = expression;                                  \
   if (!result.has_value()) return std::move(result).error(); \
   declaration = *std::move(result)
 
 /// The same for a Status, or where the value is not wanted.
-#define QUERN_TRY_STATUS(expression)                                       \
-  do {                                                                     \
-    if (auto quern_status = (expression); !quern_status.has_value())       \
-      return std::move(quern_status).error();                              \
+#define QUERN_TRY_STATUS(expression)                                                                         \
+  do {                                                                                                       \
+    if (auto quern_status = (expression); !quern_status.has_value()) return std::move(quern_status).error(); \
   } while (false)
 
 }  // namespace quern

@@ -11,7 +11,8 @@ Utf8Step utf8_decode(std::string_view text) {
   int need = 0;
   uint8_t low = 0x80, high = 0xBF;
   char32_t cp = 0;
-  if (lead >= 0xC2 && lead <= 0xDF) need = 1, cp = lead & 0x1F;
+  if (lead >= 0xC2 && lead <= 0xDF)
+    need = 1, cp = lead & 0x1F;
   else if (lead >= 0xE0 && lead <= 0xEF) {
     need = 2, cp = lead & 0x0F;
     if (lead == 0xE0) low = 0xA0;
@@ -60,8 +61,10 @@ std::string utf8_repair(std::string_view text) {
   out.reserve(text.size());
   while (!text.empty()) {
     const Utf8Step step = utf8_decode(text);
-    if (step.valid) out.append(text.substr(0, step.length));
-    else out += "\xEF\xBF\xBD";
+    if (step.valid)
+      out.append(text.substr(0, step.length));
+    else
+      out += "\xEF\xBF\xBD";
     text.remove_prefix(step.length);
   }
   return out;

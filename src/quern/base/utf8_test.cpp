@@ -20,10 +20,12 @@ TEST(Utf8, every_code_point_round_trips) {
 
 TEST(Utf8, one_replacement_per_maximal_invalid_subpart) {
   const std::string r = "\xEF\xBF\xBD";
-  EXPECT_EQ(utf8_repair("\xE2\x82"), r);                    // incomplete
-  EXPECT_EQ(utf8_repair("\xE2\x82" "a"), r + "a");
-  EXPECT_EQ(utf8_repair("\xC0\xAF"), r + r);                // overlong
-  EXPECT_EQ(utf8_repair("\xED\xA0\x80"), r + r + r);        // surrogate
+  EXPECT_EQ(utf8_repair("\xE2\x82"), r);  // incomplete
+  EXPECT_EQ(utf8_repair("\xE2\x82"
+                        "a"),
+            r + "a");
+  EXPECT_EQ(utf8_repair("\xC0\xAF"), r + r);                  // overlong
+  EXPECT_EQ(utf8_repair("\xED\xA0\x80"), r + r + r);          // surrogate
   EXPECT_EQ(utf8_repair("\xF4\x90\x80\x80"), r + r + r + r);  // beyond U+10FFFF
   EXPECT_EQ(utf8_repair("\xF0\x9F\x98\xF0\x9F\x98\x80"), r + "😀");
   EXPECT_TRUE(utf8_decode("\xF0\x9F").incomplete);

@@ -25,7 +25,8 @@ struct PageRange {
   int64_t first, end;
 };
 PageRange live_pages(const StateItem& item, int64_t length) {
-  const int64_t first = item.kind == StateKind::window ? std::max<int64_t>(0, length - item.window + 1) / kKvPageTokens : 0;
+  const int64_t first =
+      item.kind == StateKind::window ? std::max<int64_t>(0, length - item.window + 1) / kKvPageTokens : 0;
   return {first, (length + kKvPageTokens - 1) / kKvPageTokens};
 }
 
@@ -58,8 +59,14 @@ uint64_t checksum64(std::span<const std::byte> bytes, uint64_t seed) {
 uint64_t state_fingerprint(const StateStore& store, uint64_t model) {
   uint64_t hash = checksum64(std::as_bytes(std::span(&model, 1)));
   for (const StateItem& item : store.items()) {
-    const int64_t fields[] = {static_cast<int64_t>(item.kind), item.layer,  item.heads,  item.key_width,
-                              item.value_width,                item.window, item.floats, item.owner};
+    const int64_t fields[] = {static_cast<int64_t>(item.kind),
+                              item.layer,
+                              item.heads,
+                              item.key_width,
+                              item.value_width,
+                              item.window,
+                              item.floats,
+                              item.owner};
     hash = checksum64(std::as_bytes(std::span(fields)), hash);
   }
   const int64_t kv = static_cast<int64_t>(store.kv());
@@ -70,10 +77,12 @@ std::vector<std::byte> save_checkpoint(const StateStore& store, const Checkpoint
   std::vector<std::byte> out(sizeof(Header));
   for (size_t i = 0; i < store.items().size(); ++i) {
     const StateItem& item = store.items()[i];
-    if (item.kind == StateKind::fixed && checkpoint.fixed[i]) append(out, checkpoint.fixed[i].data(), checkpoint.fixed[i].bytes().size());
+    if (item.kind == StateKind::fixed && checkpoint.fixed[i])
+      append(out, checkpoint.fixed[i].data(), checkpoint.fixed[i].bytes().size());
     if (!keeps_pages(item)) continue;
     const PageRange live = live_pages(item, checkpoint.length);
-    for (int64_t p = live.first; p < live.end; ++p) append(out, checkpoint.pages[i][p].data(), checkpoint.pages[i][p].bytes().size());
+    for (int64_t p = live.first; p < live.end; ++p)
+      append(out, checkpoint.pages[i][p].data(), checkpoint.pages[i][p].bytes().size());
   }
   const Header header{kMagic, fingerprint, static_cast<uint64_t>(checkpoint.length), out.size() + sizeof(uint64_t)};
   std::memcpy(out.data(), &header, sizeof header);
@@ -89,16 +98,20 @@ Result<Checkpoint> load_checkpoint(StateStore& store, std::span<const std::byte>
   std::memcpy(&header, bytes.data(), sizeof header);
   if (header.magic != kMagic) return damaged("expected the magic QURSTAT1, found other bytes");
   if (header.fingerprint != fingerprint) return damaged("expected this model and KV type, found another's");
-  if (header.total_bytes != bytes.size()) return damaged("expected as many bytes as the header says, found another size");
+  if (header.total_bytes != bytes.size())
+    return damaged("expected as many bytes as the header says, found another size");
   uint64_t sum;
   std::memcpy(&sum, bytes.data() + bytes.size() - sizeof sum, sizeof sum);
-  if (sum != checksum64(bytes.first(bytes.size() - sizeof sum))) return damaged("expected the checksum of its bytes, found another");
+  if (sum != checksum64(bytes.first(bytes.size() - sizeof sum)))
+    return damaged("expected the checksum of its bytes, found another");
   if (header.length == 0 || header.length > uint64_t{1} << 40) return damaged("length out of range");
   const auto length = static_cast<int64_t>(header.length);
   std::span<const std::byte> rest = bytes.subspan(sizeof header, bytes.size() - sizeof header - sizeof sum);
-  if (payload_bytes(store, length) != static_cast<int64_t>(rest.size())) return damaged("expected as many pages as its length needs, found another number");
+  if (payload_bytes(store, length) != static_cast<int64_t>(rest.size()))
+    return damaged("expected as many pages as its length needs, found another number");
 
-  Checkpoint out{length, std::vector<std::vector<PageRef>>(store.items().size()), std::vector<PageRef>(store.items().size())};
+  Checkpoint out{length, std::vector<std::vector<PageRef>>(store.items().size()),
+                 std::vector<PageRef>(store.items().size())};
   const auto take = [&](PagePool& pool) -> Result<PageRef> {
     QUERN_TRY(PageRef page, pool.get());
     std::memcpy(page.data(), rest.data(), page.bytes().size());

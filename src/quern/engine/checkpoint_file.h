@@ -10,7 +10,8 @@
 
 namespace quern {
 
-/// Identifies what a saved state belongs to: the model's items, the KV type and `model` (a hash of its weights or file).
+/// Identifies what a saved state belongs to: the model's items, the KV type and `model` (a hash of its weights or
+/// file).
 uint64_t state_fingerprint(const StateStore& store, uint64_t model);
 
 /// A checkpoint as bytes: header, pages, blobs, checksum; little-endian. Layout: docs/formats.md, "saved state".

@@ -21,7 +21,8 @@ std::string_view finish_reason_name(FinishReason reason) {
 }
 
 Result<Generated> generate(Session& session, const Tokenizer& tokenizer, std::span<const TokenId> prompt,
-                           const GenerateOptions& options, const GenerateEvents& events, const std::atomic<bool>& cancel) {
+                           const GenerateOptions& options, const GenerateEvents& events,
+                           const std::atomic<bool>& cancel) {
   Generated out;
   out.prompt_tokens = static_cast<int64_t>(prompt.size());
   const auto start = Clock::now();
@@ -60,7 +61,8 @@ Result<Generated> generate(Session& session, const Tokenizer& tokenizer, std::sp
     }
     const TokenId id = sampler.sample(logits);
     if (out.ids.empty()) out.first_token_seconds = seconds_since(start);
-    const bool ends = tokenizer.is_end(id) || std::find(options.end_ids.begin(), options.end_ids.end(), id) != options.end_ids.end();
+    const bool ends =
+        tokenizer.is_end(id) || std::find(options.end_ids.begin(), options.end_ids.end(), id) != options.end_ids.end();
     if (ends && !options.ignore_end) {
       out.finish = FinishReason::stop;
       break;

@@ -24,8 +24,8 @@ struct GenerateOptions {
 };
 
 enum class FinishReason : uint8_t {
-  stop,       ///< an end token or a stop string
-  length,     ///< max_tokens or the context
+  stop,    ///< an end token or a stop string
+  length,  ///< max_tokens or the context
   cancelled,
 };
 std::string_view finish_reason_name(FinishReason reason);
@@ -48,6 +48,7 @@ struct GenerateEvents {
 /// Reads `prompt`, then samples until something ends it. `cancel` is looked at once per step; what was produced stays
 /// and counts as `cancelled`. An error of the prompt (too long, no memory) is returned; one while decoding too.
 Result<Generated> generate(Session& session, const Tokenizer& tokenizer, std::span<const TokenId> prompt,
-                           const GenerateOptions& options, const GenerateEvents& events, const std::atomic<bool>& cancel);
+                           const GenerateOptions& options, const GenerateEvents& events,
+                           const std::atomic<bool>& cancel);
 
 }  // namespace quern

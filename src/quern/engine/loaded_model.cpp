@@ -31,10 +31,13 @@ GenerationDefaults read_defaults(const Json& config) {
   }
   const Json* end = config.find("eos_token_id");
   const auto add = [&](const Json& id) {
-    if (id.is_integer() && id.integer() >= 0 && id.integer() <= INT32_MAX) out.end_ids.push_back(static_cast<TokenId>(id.integer()));
+    if (id.is_integer() && id.integer() >= 0 && id.integer() <= INT32_MAX)
+      out.end_ids.push_back(static_cast<TokenId>(id.integer()));
   };
-  if (end && end->is_array()) std::for_each(end->array().begin(), end->array().end(), add);
-  else if (end) add(*end);
+  if (end && end->is_array())
+    std::for_each(end->array().begin(), end->array().end(), add);
+  else if (end)
+    add(*end);
   return out;
 }
 
@@ -98,7 +101,8 @@ Result<std::optional<TemplateSource>> config_template(const fs::path& path) {
     text = chosen;
   }
   if (!text || !text->is_string()) return std::optional<TemplateSource>();
-  return std::optional(TemplateSource{text->string(), token_text(config, "bos_token"), token_text(config, "eos_token")});
+  return std::optional(
+      TemplateSource{text->string(), token_text(config, "bos_token"), token_text(config, "eos_token")});
 }
 
 }  // namespace
@@ -107,7 +111,8 @@ Result<std::unique_ptr<Tokenizer>> load_tokenizer(const ModelSource& source) {
   if (source.gguf()) return Tokenizer::from_gguf(*source.gguf());
   const auto json = source.folder()->tokenizer_json();
   if (!json)
-    return make_error(ErrorCode::not_found, "{}: expected a tokenizer.json, found none", source.folder()->path().string());
+    return make_error(ErrorCode::not_found, "{}: expected a tokenizer.json, found none",
+                      source.folder()->path().string());
   return Tokenizer::from_json(*json, source.folder()->tokenizer_config());
 }
 
@@ -115,7 +120,8 @@ Result<std::unique_ptr<Tokenizer>> load_tokenizer(const fs::path& path, std::str
   const std::string extension = path.extension().string();
   if (extension == ".tiktoken") return Tokenizer::from_tiktoken(path, pre);
   if (!pre.empty())
-    return make_error(ErrorCode::invalid_argument, "{}: a split rule goes with a .tiktoken file, found '{}'", path.string(), extension);
+    return make_error(ErrorCode::invalid_argument, "{}: a split rule goes with a .tiktoken file, found '{}'",
+                      path.string(), extension);
   std::error_code ignored;
   const bool is_json_file = extension == ".json" && path.filename() != "config.json";
   if (is_json_file || (fs::is_directory(path, ignored) && !fs::exists(path / "config.json", ignored))) {
@@ -166,7 +172,8 @@ Result<std::unique_ptr<LoadedModel>> LoadedModel::load(const fs::path& path, con
 
   out->pool_ = std::make_unique<Pool>(options.threads > 0 ? options.threads : Pool::default_threads());
   QUERN_TRY(out->model_, load_model(*out->source_, {kernel_table(out->isa_), *out->pool_, progress}));
-  QUERN_TRY(out->plan_, plan_context(*out->model_, options.kv, options.context, options.memory_budget, options.sequences));
+  QUERN_TRY(out->plan_,
+            plan_context(*out->model_, options.kv, options.context, options.memory_budget, options.sequences));
   out->store_ = std::make_unique<StateStore>(out->model_->state(), options.kv, out->plan_.state_bytes);
   out->runner_ = std::make_unique<Runner>(*out->model_, *out->pool_);
   return out;

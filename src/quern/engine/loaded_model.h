@@ -31,12 +31,12 @@ struct GenerationDefaults {
 };
 
 struct LoadOptions {
-  int threads = 0;  ///< 0: Pool::default_threads()
+  int threads = 0;         ///< 0: Pool::default_threads()
   std::optional<Isa> isa;  ///< nothing: the best
   KvType kv = KvType::bf16;
-  int64_t context = 0;  ///< 0: what the model was trained for, as far as memory allows
+  int64_t context = 0;        ///< 0: what the model was trained for, as far as memory allows
   int64_t memory_budget = 0;  ///< 0: what is available
-  int sequences = 1;  ///< that the context memory shall hold at once
+  int sequences = 1;          ///< that the context memory shall hold at once
 };
 
 /// A model ready to run: file, weights, tokenizer, template, state memory. One engine thread uses it.
@@ -83,8 +83,8 @@ class LoadedModel {
 Result<std::unique_ptr<Tokenizer>> load_tokenizer(const std::filesystem::path& path, std::string_view pre = {});
 Result<std::unique_ptr<Tokenizer>> load_tokenizer(const ModelSource& source);
 
-/// The text of the chat template of a GGUF file, a model folder, a .jinja file or a tokenizer_config.json, and the texts
-/// of the BOS and EOS tokens that go with it (empty where unknown). Nothing if a model has no template.
+/// The text of the chat template of a GGUF file, a model folder, a .jinja file or a tokenizer_config.json, and the
+/// texts of the BOS and EOS tokens that go with it (empty where unknown). Nothing if a model has no template.
 struct TemplateSource {
   std::string text, bos_token, eos_token;
 };

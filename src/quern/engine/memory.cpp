@@ -26,9 +26,12 @@ std::optional<int64_t> read_number(const char* path) {
 
 /// What the cgroup (v2, then v1) still allows this process.
 int64_t cgroup_room() {
-  struct Files { const char *limit, *used; };
-  for (const Files& f : {Files{"/sys/fs/cgroup/memory.max", "/sys/fs/cgroup/memory.current"},
-                         Files{"/sys/fs/cgroup/memory/memory.limit_in_bytes", "/sys/fs/cgroup/memory/memory.usage_in_bytes"}}) {
+  struct Files {
+    const char *limit, *used;
+  };
+  for (const Files& f :
+       {Files{"/sys/fs/cgroup/memory.max", "/sys/fs/cgroup/memory.current"},
+        Files{"/sys/fs/cgroup/memory/memory.limit_in_bytes", "/sys/fs/cgroup/memory/memory.usage_in_bytes"}}) {
     const auto limit = read_number(f.limit), used = read_number(f.used);
     if (limit && used) return std::max<int64_t>(0, *limit - *used);
   }
@@ -63,16 +66,20 @@ Result<ContextPlan> plan_context(const Model& model, KvType kv, int64_t wanted, 
   const int64_t tokens = wanted > 0 ? wanted : trained;
   if (need(tokens) <= room) return ContextPlan{tokens, need(tokens), false};
   if (wanted > 0)
-    return make_error(ErrorCode::out_of_memory, "a context of {} tokens: needs {} MiB, {} MiB are there", wanted, need(tokens) >> 20, std::max<int64_t>(room, 0) >> 20);
+    return make_error(ErrorCode::out_of_memory, "a context of {} tokens: needs {} MiB, {} MiB are there", wanted,
+                      need(tokens) >> 20, std::max<int64_t>(room, 0) >> 20);
   int64_t low = 0, high = tokens;  // the longest that fits
   while (low < high) {
     const int64_t middle = (low + high + 1) / 2;
-    if (need(middle) <= room) low = middle;
-    else high = middle - 1;
+    if (need(middle) <= room)
+      low = middle;
+    else
+      high = middle - 1;
   }
   low = low / kKvPageTokens * kKvPageTokens;
   if (low < kLeastTokens)
-    return make_error(ErrorCode::out_of_memory, "context: {} tokens need {} MiB, {} MiB are left beside the weights", kLeastTokens, need(kLeastTokens) >> 20, std::max<int64_t>(room, 0) >> 20);
+    return make_error(ErrorCode::out_of_memory, "context: {} tokens need {} MiB, {} MiB are left beside the weights",
+                      kLeastTokens, need(kLeastTokens) >> 20, std::max<int64_t>(room, 0) >> 20);
   return ContextPlan{low, need(low), true};
 }
 

@@ -21,6 +21,7 @@ struct ContextPlan {
 
 /// `wanted` <= 0: what the model was trained for, as far as memory allows; else exactly that, or out_of_memory.
 /// `budget_bytes` bounds weights and state together; <= 0: what is available, less a reserve.
-Result<ContextPlan> plan_context(const Model& model, KvType kv, int64_t wanted, int64_t budget_bytes, int sequences = 1);
+Result<ContextPlan> plan_context(const Model& model, KvType kv, int64_t wanted, int64_t budget_bytes,
+                                 int sequences = 1);
 
 }  // namespace quern

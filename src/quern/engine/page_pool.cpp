@@ -46,7 +46,8 @@ PagePool::~PagePool() {
 Result<PageRef> PagePool::get() {
   if (free_.empty()) {
     if (!budget_.take(page_bytes_))
-      return make_error(ErrorCode::out_of_memory, "context memory: expected at most {} bytes, found {} in use and {} more needed",
+      return make_error(ErrorCode::out_of_memory,
+                        "context memory: expected at most {} bytes, found {} in use and {} more needed",
                         budget_.limit(), budget_.used(), page_bytes_);
     auto* data = static_cast<std::byte*>(::operator new[](page_bytes_, kAlign, std::nothrow));
     if (!data) {

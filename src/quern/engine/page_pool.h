@@ -68,8 +68,13 @@ class PagePool {
 
  private:
   friend class PageRef;
-  struct Free { void operator()(std::byte* p) const; };
-  struct Slot { std::unique_ptr<std::byte[], Free> data; int refs; };
+  struct Free {
+    void operator()(std::byte* p) const;
+  };
+  struct Slot {
+    std::unique_ptr<std::byte[], Free> data;
+    int refs;
+  };
   void release(int index);
 
   const int64_t page_bytes_;  // constant after construction

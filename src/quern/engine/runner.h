@@ -30,8 +30,8 @@ class Runner {
 
   const Model& model() const { return model_; }
 
-  /// One forward pass. Returns logits [outputs, n_vocab] in the order of the parts, valid until the next step. Token ids
-  /// outside the vocabulary are invalid_argument; if the state of one part finds no room, no part has moved.
+  /// One forward pass. Returns logits [outputs, n_vocab] in the order of the parts, valid until the next step. Token
+  /// ids outside the vocabulary are invalid_argument; if the state of one part finds no room, no part has moved.
   Result<std::span<const float>> step(std::span<const StepPart> parts);
 
  private:

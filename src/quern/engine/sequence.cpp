@@ -22,10 +22,12 @@ KvLayout item_layout(const StateItem& item, KvType kv) { return {kv, item.heads,
 
 }  // namespace
 
-StateStore::StateStore(std::span<const StateItem> items, KvType kv, int64_t budget_bytes) : items_(items), kv_(kv), budget_(budget_bytes) {
+StateStore::StateStore(std::span<const StateItem> items, KvType kv, int64_t budget_bytes)
+    : items_(items), kv_(kv), budget_(budget_bytes) {
   for (const StateItem& item : items_) {
     if (item.kind == StateKind::borrowed) {
-      QUERN_CHECK(item.owner >= 0 && item.owner < static_cast<int>(items_.size()) && has_pages(items_[item.owner]), "a borrowed item without owner");
+      QUERN_CHECK(item.owner >= 0 && item.owner < static_cast<int>(items_.size()) && has_pages(items_[item.owner]),
+                  "a borrowed item without owner");
       pools_of_items_.push_back(nullptr);
       continue;
     }
@@ -53,13 +55,18 @@ int64_t state_bytes(std::span<const StateItem> items, KvType kv, int64_t tokens)
   for (const StateItem& item : items) {
     if (item.kind == StateKind::fixed) bytes += blob_bytes(item);
     if (item.kind == StateKind::rows) bytes += pages_for(tokens) * item_layout(item, kv).page_bytes();
-    if (item.kind == StateKind::window) bytes += std::min(pages_for(tokens), pages_for(item.window) + 1) * item_layout(item, kv).page_bytes();
+    if (item.kind == StateKind::window)
+      bytes += std::min(pages_for(tokens), pages_for(item.window) + 1) * item_layout(item, kv).page_bytes();
   }
   return bytes;
 }
 
 Sequence::Sequence(StateStore& store)
-    : store_(&store), pages_(store.items().size()), fixed_(store.items().size()), tables_(store.items().size()), views_(store.items().size()) {}
+    : store_(&store),
+      pages_(store.items().size()),
+      fixed_(store.items().size()),
+      tables_(store.items().size()),
+      views_(store.items().size()) {}
 
 Status Sequence::grow(int item, int64_t tokens) {
   PagePool& pool = *store_->pool(item);

@@ -67,7 +67,8 @@ class Sequence {
   bool can_truncate(int64_t length) const;
   void truncate(int64_t length);
 
-  /// The same state twice, sharing all pages. Neither this nor a checkpoint copies anything: `prepare` copies what is shared.
+  /// The same state twice, sharing all pages. Neither this nor a checkpoint copies anything: `prepare` copies what is
+  /// shared.
   Sequence fork() const;
   Checkpoint checkpoint() const { return {length_, pages_, fixed_}; }
   void restore(const Checkpoint& checkpoint);

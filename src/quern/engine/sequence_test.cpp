@@ -22,8 +22,8 @@ const std::span<const StateItem> kCutable(kItems, 3);
 /// Exact in float, and tells the order of what it has seen.
 float fold(float blob, int id) { return std::fmod(blob * 3 + static_cast<float>(id), 1000003.0f); }
 
-/// Stands in for a model: every token writes its id into the first key of its position in each item with rows, and folds
-/// it into the blob.
+/// Stands in for a model: every token writes its id into the first key of its position in each item with rows, and
+/// folds it into the blob.
 void write_tokens(StateStore& store, std::span<const StateView> views, int64_t position, std::span<const int> ids) {
   for (size_t i = 0; i < store.items().size(); ++i) {
     const StateItem& item = store.items()[i];
@@ -31,7 +31,8 @@ void write_tokens(StateStore& store, std::span<const StateView> views, int64_t p
       const int64_t p = position + static_cast<int64_t>(t);
       if (item.kind == StateKind::fixed) views[i].fixed[0] = fold(views[i].fixed[0], ids[t]);
       if (item.kind == StateKind::rows || item.kind == StateKind::window)
-        reinterpret_cast<float*>(views[i].rows.pages[p / kKvPageTokens])[p % kKvPageTokens] = static_cast<float>(ids[t]);
+        reinterpret_cast<float*>(views[i].rows.pages[p / kKvPageTokens])[p % kKvPageTokens] =
+            static_cast<float>(ids[t]);
     }
   }
 }
@@ -69,7 +70,8 @@ void expect_holds(StateStore& store, Twin& twin) {
     for (int64_t p = first; p < n; ++p) {
       const std::byte* page = (*views)[i].rows.pages[p / kKvPageTokens];
       ASSERT_NE(page, nullptr) << "item " << i << " position " << p;
-      ASSERT_EQ(reinterpret_cast<const float*>(page)[p % kKvPageTokens], static_cast<float>(twin.ids[p])) << "item " << i << " position " << p;
+      ASSERT_EQ(reinterpret_cast<const float*>(page)[p % kKvPageTokens], static_cast<float>(twin.ids[p]))
+          << "item " << i << " position " << p;
     }
   }
 }
@@ -95,7 +97,9 @@ TEST(Sequence, any_history_of_forks_cuts_and_checkpoints_keeps_what_a_list_keeps
           case 0:
             if (twins.size() < 5) twins.push_back({twins[at].sequence.fork(), twins[at].ids});
             break;
-          case 1: checkpoints.emplace_back(twins[at].sequence.checkpoint(), twins[at].ids); break;
+          case 1:
+            checkpoints.emplace_back(twins[at].sequence.checkpoint(), twins[at].ids);
+            break;
           case 2:
             if (!checkpoints.empty()) {
               const auto& [checkpoint, ids] = checkpoints[rng() % checkpoints.size()];
@@ -114,7 +118,8 @@ TEST(Sequence, any_history_of_forks_cuts_and_checkpoints_keeps_what_a_list_keeps
           case 4:
             if (twins.size() > 1) twins.erase(twins.begin() + at);
             break;
-          default: feed(store, twins[at], some_ids(rng, 1 + static_cast<int>(rng() % 150)));
+          default:
+            feed(store, twins[at], some_ids(rng, 1 + static_cast<int>(rng() % 150)));
         }
         if (checkpoints.size() > 6) checkpoints.erase(checkpoints.begin());
         for (Twin& twin : twins) {

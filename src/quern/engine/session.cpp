@@ -5,7 +5,8 @@
 
 namespace quern {
 namespace {
-/// Where a checkpoint of recurrent state weighs about as much as the rows of so many tokens (docs/architecture.md, "state is data").
+/// Where a checkpoint of recurrent state weighs about as much as the rows of so many tokens (docs/architecture.md,
+/// "state is data").
 constexpr int64_t kCheckpointEvery = 2048;
 constexpr size_t kMostCheckpoints = 16;
 }  // namespace
@@ -54,7 +55,8 @@ Result<std::span<const float>> Session::prompt(std::span<const int32_t> prompt, 
 
   std::span<const float> logits;
   while (length() < total) {
-    if (!progress(length(), total)) return make_error(ErrorCode::cancelled, "prompt: stopped after {} of {} tokens", length(), total);
+    if (!progress(length(), total))
+      return make_error(ErrorCode::cancelled, "prompt: stopped after {} of {} tokens", length(), total);
     const int64_t n = std::min<int64_t>(chunk_, total - length());
     const std::span<const int32_t> piece = prompt.subspan(length(), n);
     const StepPart part{&sequence_, piece, length() + n == total ? Outputs::last : Outputs::none};
@@ -69,7 +71,8 @@ Result<std::span<const float>> Session::prompt(std::span<const int32_t> prompt, 
 }
 
 Result<std::span<const float>> Session::append(int32_t id) {
-  if (length() >= max_tokens_) return make_error(ErrorCode::invalid_argument, "context: {} tokens, no room for more", max_tokens_);
+  if (length() >= max_tokens_)
+    return make_error(ErrorCode::invalid_argument, "context: {} tokens, no room for more", max_tokens_);
   const StepPart part{&sequence_, {&id, 1}, Outputs::last};
   QUERN_TRY(std::span<const float> logits, runner_.step({&part, 1}));
   ids_.push_back(id);
@@ -79,7 +82,8 @@ Result<std::span<const float>> Session::append(int32_t id) {
 Status Session::append_all(std::span<const int32_t> ids, FunctionRef<bool(std::span<const float>)> rows) {
   const auto total = static_cast<int64_t>(ids.size());
   if (length() + total > max_tokens_)
-    return make_error(ErrorCode::invalid_argument, "tokens: {} of them, the context has room for {}", total, max_tokens_ - length());
+    return make_error(ErrorCode::invalid_argument, "tokens: {} of them, the context has room for {}", total,
+                      max_tokens_ - length());
   for (int64_t done = 0; done < total;) {
     const int64_t n = std::min<int64_t>(chunk_, total - done);
     const StepPart part{&sequence_, ids.subspan(done, n), Outputs::all};

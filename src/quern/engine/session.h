@@ -28,8 +28,9 @@ class Session {
   int64_t max_length() const { return max_tokens_; }
   std::span<const int32_t> ids() const { return ids_; }
 
-  /// Brings the session to exactly `prompt` (not empty) and returns the logits after its last token, [n_vocab], valid until the next call.
-  /// Longer than the context: invalid_argument with both lengths, nothing changed. Stopped by `progress`: cancelled.
+  /// Brings the session to exactly `prompt` (not empty) and returns the logits after its last token, [n_vocab], valid
+  /// until the next call. Longer than the context: invalid_argument with both lengths, nothing changed. Stopped by
+  /// `progress`: cancelled.
   Result<std::span<const float>> prompt(std::span<const int32_t> prompt, PromptProgress progress);
   Result<std::span<const float>> prompt(std::span<const int32_t> ids);
 

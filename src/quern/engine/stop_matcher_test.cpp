@@ -39,7 +39,8 @@ TEST(StopMatcher, an_empty_stop_string_stops_nothing) {
 }
 
 // However a text is cut, what comes out is the text before the first stop string that is complete. A stop string that
-// ends earlier wins over one that begins earlier but ends later only if the cut shows it first, so the stops here share no letters.
+// ends earlier wins over one that begins earlier but ends later only if the cut shows it first, so the stops here share
+// no letters.
 TEST(StopMatcher, cuts_do_not_matter) {
   std::mt19937 rng(7);
   for (int round = 0; round < 2000; ++round) {

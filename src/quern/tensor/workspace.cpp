@@ -16,7 +16,9 @@ std::byte* Workspace::take_bytes(int64_t n) {
   n = (std::max<int64_t>(n, 1) + kAlign - 1) / kAlign * kAlign;
   if (chunks_.empty() || chunks_.back().size - chunks_.back().used < n) {
     const int64_t size = std::max({n, kSmallest, capacity_});
-    chunks_.push_back({std::unique_ptr<std::byte[], Free>(static_cast<std::byte*>(::operator new[](size, std::align_val_t{kAlign}))), size, 0});
+    chunks_.push_back(
+        {std::unique_ptr<std::byte[], Free>(static_cast<std::byte*>(::operator new[](size, std::align_val_t{kAlign}))),
+         size, 0});
     capacity_ += size;
   }
   Chunk& chunk = chunks_.back();

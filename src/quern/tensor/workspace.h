@@ -23,8 +23,13 @@ class Workspace {
   int64_t bytes() const { return capacity_; }
 
  private:
-  struct Free { void operator()(std::byte* p) const; };
-  struct Chunk { std::unique_ptr<std::byte[], Free> data; int64_t size, used; };
+  struct Free {
+    void operator()(std::byte* p) const;
+  };
+  struct Chunk {
+    std::unique_ptr<std::byte[], Free> data;
+    int64_t size, used;
+  };
   std::byte* take_bytes(int64_t n);
   std::vector<Chunk> chunks_;
   int64_t capacity_ = 0;

@@ -1,0 +1,206 @@
+// SPDX-License-Identifier: Apache-2.0
+// One test for all architectures: a tiny random model of each registered one goes through everything the engine does to
+// a sequence, and every way gives the same bits. An architecture that passes it needs no other engine test.
+#include "quern/model/architecture.h"
+
+#include <gtest/gtest.h>
+
+#include <cstring>
+
+#include "quern/engine/checkpoint_file.h"
+#include "quern/engine/runner.h"
+#include "quern/model/testing.h"
+#include "quern/model/tiny_model.h"
+
+namespace quern {
+namespace {
+
+/// More than two pages, no multiple of anything, longer than the windows of the tiny models.
+constexpr int kTokens = 150;
+constexpr int64_t kBudget = 64 << 20;
+
+struct Case {
+  const Architecture* architecture;
+  KvType kv;
+};
+
+std::string case_name(const ::testing::TestParamInfo<Case>& info) {
+  std::string name = std::string(info.param.architecture->name) + "_" + std::string(kv_type_name(info.param.kv));
+  for (char& c : name)
+    if (!std::isalnum(static_cast<unsigned char>(c))) c = '_';
+  return name;
+}
+
+std::vector<Case> all_cases() {
+  std::vector<Case> cases;
+  for (int i = 0; i < arch_table_size; ++i)
+    for (KvType kv : {KvType::f32, KvType::bf16, KvType::int8}) cases.push_back({arch_table[i], kv});
+  return cases;
+}
+
+class EveryArchitecture : public ::testing::TestWithParam<Case> {
+ protected:
+  void SetUp() override {
+    auto loaded = testing::load_tiny(*GetParam().architecture, pool_);
+    ASSERT_TRUE(loaded) << loaded.error().message;
+    tiny_ = *std::move(loaded);
+    ids_ = testing::random_tokens(kTokens, model().info().n_vocab, 11);
+    store_ = std::make_unique<StateStore>(model().state(), GetParam().kv, kBudget);
+    Sequence sequence(*store_);
+    whole_ = read(*store_, sequence, ids_, kTokens);
+    ASSERT_EQ(whole_.size(), kTokens * static_cast<size_t>(model().info().n_vocab));
+  }
+
+  const Model& model() const { return *tiny_.model; }
+  std::span<const int32_t> ids(int first, int count) const { return std::span(ids_).subspan(first, count); }
+
+  /// Logits of `tokens` appended in chunks.
+  std::vector<float> read(StateStore&, Sequence& sequence, std::span<const int32_t> tokens, int chunk,
+                          Pool* pool = nullptr) {
+    Runner runner(model(), pool ? *pool : pool_);
+    std::vector<float> out;
+    for (size_t at = 0; at < tokens.size(); at += chunk) {
+      const StepPart part{&sequence, tokens.subspan(at, std::min<size_t>(chunk, tokens.size() - at)), Outputs::all};
+      auto logits = runner.step({&part, 1});
+      if (!logits) {
+        ADD_FAILURE() << logits.error().message;
+        return out;
+      }
+      out.insert(out.end(), logits->begin(), logits->end());
+    }
+    return out;
+  }
+
+  /// Rows from `first` on equal those of the whole prompt read at once.
+  void expect_same(const std::vector<float>& rows, int first, const char* how) const {
+    const size_t n_vocab = model().info().n_vocab, at = first * n_vocab;
+    ASSERT_LE(at + rows.size(), whole_.size()) << how;
+    for (size_t i = 0; i < rows.size(); ++i)
+      ASSERT_EQ(std::memcmp(&rows[i], &whole_[at + i], sizeof(float)), 0)
+          << how << ": token " << first + i / n_vocab << ": " << rows[i] << " and " << whole_[at + i];
+  }
+
+  Pool pool_{2};
+  testing::LoadedTiny tiny_;
+  std::vector<int32_t> ids_;
+  std::unique_ptr<StateStore> store_;
+  std::vector<float> whole_;
+};
+
+TEST_P(EveryArchitecture, says_something_that_depends_on_every_token) {
+  const size_t n_vocab = model().info().n_vocab;
+  for (float x : whole_) ASSERT_TRUE(std::isfinite(x));
+  // Another first token changes the last row: state reaches through the whole prompt, unless only windows carry it.
+  std::vector<int32_t> other = ids_;
+  other[kTokens - 2] = (other[kTokens - 2] + 1) % static_cast<int32_t>(n_vocab);
+  Sequence sequence(*store_);
+  const std::vector<float> rows = read(*store_, sequence, other, kTokens);
+  EXPECT_TRUE(std::equal(rows.begin(), rows.begin() + (kTokens - 2) * n_vocab, whole_.begin()));
+  EXPECT_FALSE(std::equal(rows.end() - n_vocab, rows.end(), whole_.end() - n_vocab));
+}
+
+TEST_P(EveryArchitecture, chunks_of_any_size) {
+  for (int chunk : {1, 7, 64, 149}) {
+    Sequence sequence(*store_);
+    expect_same(read(*store_, sequence, ids_, chunk), 0, fmt::format("chunks of {}", chunk).c_str());
+  }
+}
+
+TEST_P(EveryArchitecture, any_number_of_threads) {
+  for (int threads : {1, 3, 4}) {
+    Pool pool(threads);
+    Sequence sequence(*store_);
+    expect_same(read(*store_, sequence, ids_, 70, &pool), 0, fmt::format("{} threads", threads).c_str());
+  }
+}
+
+TEST_P(EveryArchitecture, resumed_at_a_checkpoint) {
+  for (int cut : {1, 63, 64, 65, 100}) {
+    Sequence sequence(*store_);
+    read(*store_, sequence, ids(0, cut), 64);
+    const Checkpoint checkpoint = sequence.checkpoint();
+    expect_same(read(*store_, sequence, ids(cut, kTokens - cut), 13), cut, "after taking a checkpoint");
+    sequence.restore(checkpoint);
+    expect_same(read(*store_, sequence, ids(cut, kTokens - cut), 64), cut, "back at the checkpoint");
+  }
+}
+
+TEST_P(EveryArchitecture, forked) {
+  Sequence sequence(*store_);
+  read(*store_, sequence, ids(0, 70), 70);
+  Sequence twin = sequence.fork();
+  std::vector<int32_t> others(ids_.rbegin(), ids_.rbegin() + 40);
+  read(*store_, twin, others, 40);  // goes its own way
+  expect_same(read(*store_, sequence, ids(70, kTokens - 70), 1), 70, "beside its fork");
+}
+
+TEST_P(EveryArchitecture, saved_and_loaded) {
+  const uint64_t fingerprint = state_fingerprint(*store_, 5);
+  std::vector<std::byte> bytes;
+  {
+    Sequence sequence(*store_);
+    read(*store_, sequence, ids(0, 90), 64);
+    bytes = save_checkpoint(*store_, sequence.checkpoint(), fingerprint);
+  }
+  StateStore fresh(model().state(), GetParam().kv, kBudget);
+  auto checkpoint = load_checkpoint(fresh, bytes, fingerprint);
+  ASSERT_TRUE(checkpoint) << checkpoint.error().message;
+  Sequence sequence(fresh);
+  sequence.restore(*checkpoint);
+  expect_same(read(fresh, sequence, ids(90, kTokens - 90), 64), 90, "loaded");
+}
+
+TEST_P(EveryArchitecture, cut_back_where_it_can_be) {
+  Sequence sequence(*store_);
+  read(*store_, sequence, ids(0, 80), 80);
+  std::vector<int32_t> wrong(ids_.begin(), ids_.begin() + 9);
+  read(*store_, sequence, wrong, 9);
+  if (!sequence.can_truncate(80)) {
+    EXPECT_TRUE(store_->has_fixed()) << "rows alone can always be cut back this little";
+    return;
+  }
+  sequence.truncate(80);
+  expect_same(read(*store_, sequence, ids(80, kTokens - 80), 64), 80, "cut back");
+}
+
+TEST_P(EveryArchitecture, alone_or_in_a_batch) {
+  Runner runner(model(), pool_);
+  const size_t n_vocab = model().info().n_vocab;
+  Sequence mine(*store_), second(*store_), third(*store_);
+  const std::vector<int32_t> others = testing::random_tokens(200, model().info().n_vocab, 77);
+  read(*store_, second, std::span(others).first(33), 33);
+  int mine_done = 0, second_done = 33, third_done = 0;
+  std::vector<float> rows;
+  for (int step = 0; mine_done < kTokens; ++step) {
+    const int n = std::min(1 + step * 5 % 23, kTokens - mine_done), m = 1 + step % 3, k = 1 + step * 7 % 11;
+    // The order of the parts changes, and the third joins and leaves.
+    const StepPart a{&mine, ids(mine_done, n), Outputs::all};
+    const StepPart b{&second, std::span(others).subspan(second_done, m), Outputs::last};
+    const StepPart c{&third, std::span(others).subspan(third_done, k), Outputs::none};
+    std::vector<StepPart> parts = step % 2 ? std::vector{a, b} : std::vector{b, a};
+    if (step % 3) parts.insert(parts.begin(), c), third_done += k;
+    auto logits = runner.step(parts);
+    ASSERT_TRUE(logits) << logits.error().message;
+    const size_t skip = step % 2 ? 0 : n_vocab;  // b's row stands before where b comes first
+    rows.insert(rows.end(), logits->begin() + skip, logits->begin() + skip + n * n_vocab);
+    mine_done += n, second_done += m;
+  }
+  expect_same(rows, 0, "in a batch");
+}
+
+TEST_P(EveryArchitecture, ids_beyond_the_vocabulary_are_refused) {
+  Runner runner(model(), pool_);
+  Sequence sequence(*store_);
+  for (int32_t id : {-1, static_cast<int32_t>(model().info().n_vocab), INT32_MAX}) {
+    const StepPart part{&sequence, {&id, 1}};
+    auto logits = runner.step({&part, 1});
+    ASSERT_FALSE(logits);
+    EXPECT_EQ(logits.error().code, ErrorCode::invalid_argument);
+  }
+  EXPECT_EQ(sequence.length(), 0);
+}
+
+INSTANTIATE_TEST_SUITE_P(All, EveryArchitecture, ::testing::ValuesIn(all_cases()), case_name);
+
+}  // namespace
+}  // namespace quern

@@ -1,70 +1,102 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "quern/ops/matmul.h"
 
-#include <cstring>
+#include <algorithm>
 
-#include "quern/quant/half.h"
+#include "quern/base/check.h"
 
 namespace quern {
+namespace {
 
-// Plain and right: float32 rows. The packed forms replace it.
-
-struct MatrixAccess {
-  static Matrix make(int64_t rows, int64_t columns, const KernelTable& kernels) {
-    Matrix m;
-    m.rows_ = rows;
-    m.columns_ = columns;
-    m.bytes_ = rows * columns * 4;
-    m.data_ = {static_cast<std::byte*>(::operator new[](m.bytes_)), UnmapPages{m.bytes_}};
-    m.kernels_ = &kernels;
-    return m;
-  }
-  static float* data(const Matrix& m) { return reinterpret_cast<float*>(m.data_.get()); }
-  static const float* x(const Activations& a) { return a.x_; }
-  static int64_t tokens(const Activations& a) { return a.tokens_; }
+/// Tokens in tiles of nearly equal size, none above `most`.
+struct Tiling {
+  int64_t tokens, tiles;
+  Tiling(int64_t n, int most) : tokens(n), tiles((n + most - 1) / most) {}
+  int64_t begin(int64_t tile) const { return tokens * tile / tiles; }
+  int size(int64_t tile) const { return static_cast<int>(begin(tile + 1) - begin(tile)); }
+  /// The last tile that begins at or before the token.
+  int64_t tile_of(int64_t token) const { return ((token + 1) * tiles - 1) / tokens; }
 };
 
-void UnmapPages::operator()(std::byte* p) const { ::operator delete[](p); }
+// Panels that a pass over all tokens keeps in the second-level cache, beside the tile.
+constexpr int64_t kPanelBlockBytes = 256 << 10;
 
-Matrix Matrix::pack(const TensorView& tensor, const KernelTable& kernels, Pool& pool) {
-  Matrix m = MatrixAccess::make(tensor.shape.rows(), tensor.shape.columns(), kernels);
-  pool.run([&](const Worker& worker) {
-    const auto [begin, end] = worker.share(m.rows_);
-    for (int64_t r = begin; r < end; ++r) tensor.decode_row(r, MatrixAccess::data(m) + r * m.columns_);
-  });
-  return m;
+}  // namespace
+
+struct MatrixProduct {
+  static void multiply(const MatmulJob& job, int64_t first_panel, int64_t last_panel, const Activations& x);
+};
+
+Activations::Activations(Workspace& workspace, const KernelTable& kernels, int64_t max_tokens, int64_t max_columns)
+    : kernels_(*kernels.matmul),
+      packed_(workspace.take<std::byte>(max_tokens * (max_columns / kGroupColumns) * kInputGroupBytes)) {}
+
+void Activations::set(const Worker& worker, const float* x, int64_t tokens, int64_t columns, bool int8) {
+  if (worker.index() == 0) {
+    x_ = x;
+    tokens_ = tokens;
+    columns_ = columns;
+    int8_ = int8;
+  }
+  if (!int8 || tokens == 0) return;
+  QUERN_CHECK(columns % kGroupColumns == 0, "int8 inputs come in groups of 32 columns");
+  const int64_t groups = columns / kGroupColumns, token_bytes = groups * kInputGroupBytes;
+  QUERN_CHECK(tokens * token_bytes <= static_cast<int64_t>(packed_.size()), "more inputs than the activations hold");
+
+  const Tiling tiling(tokens, kernels_.integer_tokens);
+  const auto [begin, end] = worker.share(tokens * groups);
+  for (int64_t at = begin; at < end;) {
+    const int64_t token = at / groups, group = at % groups;
+    const int64_t count = std::min(groups - group, end - at);
+    const int64_t tile = tiling.tile_of(token), first = tiling.begin(tile);
+    const int size = tiling.size(tile);
+    kernels_.quantize(x + token * columns + group * kGroupColumns, count, size, static_cast<int>(token - first),
+                      packed_.data() + first * token_bytes + group * kInputGroupBytes * size);
+    at += count;
+  }
 }
 
-Matrix Matrix::pack(std::span<const float> values, int64_t rows, int64_t columns, const KernelTable& kernels, Pool&) {
-  Matrix m = MatrixAccess::make(rows, columns, kernels);
-  std::memcpy(MatrixAccess::data(m), values.data(), m.bytes_);
-  return m;
-}
+void MatrixProduct::multiply(const MatmulJob& job, int64_t first_panel, int64_t last_panel, const Activations& x) {
+  const Matrix& w = *job.weight;
+  QUERN_CHECK(w.columns_ == x.columns_, "inputs have as many columns as the matrix");
+  QUERN_CHECK(!w.integer_ || x.int8_, "inputs were rounded for this matrix");
+  const MatmulKernels& kernels = *w.kernels_;
+  const Tiling tiling(x.tokens_, w.integer_ ? kernels.integer_tokens : kernels.float_tokens);
+  const int64_t groups = w.columns_ / kGroupColumns;
+  const int64_t block = std::max<int64_t>(1, kPanelBlockBytes / std::max<int64_t>(1, w.panel_bytes_));
 
-Activations::Activations(Workspace&, const KernelTable& kernels, int64_t, int64_t) : kernels_(kernels) {}
-
-void Activations::set(const Worker& worker, const float* x, int64_t tokens, int64_t columns, bool) {
-  if (worker.index() != 0) return;
-  x_ = x;
-  tokens_ = tokens;
-  columns_ = columns;
+  for (int64_t begin = first_panel; begin < last_panel; begin += block) {
+    const int64_t end = std::min(begin + block, last_panel);
+    for (int64_t tile = 0; tile < tiling.tiles; ++tile) {
+      const int64_t token = tiling.begin(tile);
+      const int size = tiling.size(tile);
+      const auto integer = kernels.integer[static_cast<int>(w.codes_)][static_cast<int>(w.scales_)][size - 1];
+      const auto floats = kernels.floats[static_cast<int>(w.floats_)][size - 1];
+      for (int64_t panel = begin; panel < end; ++panel) {
+        const int64_t row = panel * kPanelRows;
+        const std::byte* data = w.memory_.data() + panel * w.panel_bytes_;
+        const int rows = static_cast<int>(std::min<int64_t>(kPanelRows, w.rows_ - row));
+        const PanelOutput out = {job.y + token * job.stride + row, job.stride, rows,
+                                 job.bias ? job.bias + row : nullptr, job.add};
+        if (w.integer_)
+          integer({data, x.packed_.data() + token * groups * kInputGroupBytes, groups, w.zero_, w.table_, out});
+        else
+          floats({data, x.x_ + token * x.columns_, x.columns_, x.columns_, out});
+      }
+    }
+  }
 }
 
 void matmul(const Worker& worker, std::span<const MatmulJob> jobs, const Activations& x) {
+  int64_t panels = 0;
+  for (const MatmulJob& job : jobs) panels += (job.weight->rows() + kPanelRows - 1) / kPanelRows;
+  const auto [begin, end] = worker.share(panels);
+  int64_t first = 0;  // of the job's panels among all
   for (const MatmulJob& job : jobs) {
-    const int64_t columns = job.weight->columns();
-    const auto [begin, end] = worker.share(job.weight->rows());
-    for (int64_t t = 0; t < MatrixAccess::tokens(x); ++t)
-      for (int64_t r = begin; r < end; ++r) {
-        const float* w = MatrixAccess::data(*job.weight) + r * columns;
-        const float* a = MatrixAccess::x(x) + t * columns;
-        float lanes[8] = {};
-        for (int64_t c = 0; c < columns; ++c) lanes[c % 8] += w[c] * a[c];
-        float sum = job.bias ? job.bias[r] : 0;
-        for (float lane : lanes) sum += lane;
-        float& y = job.y[t * job.stride + r];
-        y = job.add ? y + sum : sum;
-      }
+    const int64_t count = (job.weight->rows() + kPanelRows - 1) / kPanelRows;
+    const int64_t from = std::max(begin - first, int64_t{0}), to = std::min(end - first, count);
+    if (from < to) MatrixProduct::multiply(job, from, to, x);
+    first += count;
   }
 }
 

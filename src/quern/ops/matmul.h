@@ -3,72 +3,72 @@
 
 #include <cstddef>
 #include <cstdint>
-#include <memory>
 #include <span>
 
-#include "quern/base/result.h"
 #include "quern/kernels/kernel_table.h"
+#include "quern/kernels/matmul.h"
+#include "quern/ops/matmul_memory.h"
 #include "quern/parallel/pool.h"
 #include "quern/tensor/tensor_view.h"
 #include "quern/tensor/workspace.h"
 
 namespace quern {
 
-struct UnmapPages {
-  int64_t bytes = 0;
-  void operator()(std::byte* p) const;
-};
-
-/// A weight matrix [rows, columns], packed at load into the form this CPU multiplies fastest. Immutable, owns its memory.
-/// `pack` is the one place that decides the form (docs/architecture.md, "weights").
+/// A weight matrix [rows, columns], packed at load into the form this CPU multiplies fastest. Immutable, owns its
+/// memory. `pack` is the one place that decides the form (docs/kernels.md); no bit of a weight is lost.
 class Matrix {
  public:
   Matrix() = default;
-  /// `tensor` may go away afterwards. Rows are packed by all threads of the pool.
+  /// `tensor` may go away afterwards; its columns are whole blocks. Rows are packed by all threads of the pool, which
+  /// must not be running a region. `kernels` stays.
   static Matrix pack(const TensorView& tensor, const KernelTable& kernels, Pool& pool);
   /// From rows of floats (transformed weights), row-major.
-  static Matrix pack(std::span<const float> values, int64_t rows, int64_t columns, const KernelTable& kernels, Pool& pool);
+  static Matrix pack(std::span<const float> values, int64_t rows, int64_t columns, const KernelTable& kernels,
+                     Pool& pool);
 
   int64_t rows() const { return rows_; }
   int64_t columns() const { return columns_; }
-  int64_t bytes() const { return bytes_; }
+  /// Memory of the packed form.
+  int64_t bytes() const { return panels() * panel_bytes_; }
   bool empty() const { return rows_ == 0; }
   /// What inputs it multiplies: int8 with a scale per 32 columns (quantized types), or float32.
-  bool wants_int8() const { return format_ != Format::f32 && format_ != Format::f16 && format_ != Format::bf16; }
-
-  enum class Format : uint8_t { f32, f16, bf16, nibbles, bytes };
+  bool wants_int8() const { return integer_; }
 
  private:
-  friend struct MatrixAccess;
-  Format format_ = Format::f32;
-  int64_t rows_ = 0, columns_ = 0, bytes_ = 0;
-  int group_ = 0, zero_ = 0;
-  bool has_min_ = false, half_scales_ = false;
-  int8_t levels_[16] = {};
-  bool has_levels_ = false;
-  std::unique_ptr<std::byte, UnmapPages> data_;
-  const KernelTable* kernels_ = nullptr;
+  friend struct MatrixPacking;
+  friend struct MatrixProduct;
+  int64_t panels() const { return (rows_ + kPanelRows - 1) / kPanelRows; }
+
+  int64_t rows_ = 0, columns_ = 0, panel_bytes_ = 0;
+  bool integer_ = false;
+  FloatForm floats_ = FloatForm::f32;  // else:
+  Codes codes_ = Codes::nibbles;
+  Scales scales_ = Scales::half;
+  int zero_ = 0;
+  uint8_t table_[16] = {};
+  const MatmulKernels* kernels_ = nullptr;
+  WeightMemory memory_;
 };
 
 /// Inputs of matmuls, [tokens, columns]: the floats, and where a matrix wants them the same rounded to int8.
-/// Rounding: per 32 columns, d = max|x| / 127, q = round to nearest even (x / d).
+/// Rounding: per 32 columns, d = max|x| / 127, q = round to nearest even (x * (127 / max|x|)).
 class Activations {
  public:
   /// Takes its memory from `workspace`. Values may be set again for the next layer.
   Activations(Workspace& workspace, const KernelTable& kernels, int64_t max_tokens, int64_t max_columns);
 
-  /// Every worker converts its share of the tokens of x [tokens, columns] (row stride = columns); the caller puts a
-  /// barrier before x is complete and one after this. x must stay valid. `int8` false: only remember the floats.
+  /// Every worker converts its share of x [tokens, columns] (row stride = columns); the caller puts a barrier before x
+  /// is complete and one after this. x must stay valid. `int8` false: only remember the floats.
   void set(const Worker& worker, const float* x, int64_t tokens, int64_t columns, bool int8);
 
  private:
-  friend struct MatrixAccess;
-  const KernelTable& kernels_;
+  friend struct MatrixProduct;
+  const MatmulKernels& kernels_;
   std::span<std::byte> packed_;
-  // The same on every worker once `set` returned; written by each worker with the same values before its barrier is
-  // not allowed, so worker 0 writes them.
+  // Written by worker 0 in `set`, read by all after the barrier.
   const float* x_ = nullptr;
   int64_t tokens_ = 0, columns_ = 0;
+  bool int8_ = false;
 };
 
 /// One product of a phase: y[t * stride + r] = Σ_c W[r, c] x[t, c] + bias[r]  (+ y before, with `add`).
@@ -77,7 +77,7 @@ struct MatmulJob {
   const float* bias;  ///< null: none
   float* y;           ///< [tokens, stride]
   int64_t stride;
-  bool add = false;   ///< adds to what y holds: the residual stream
+  bool add = false;  ///< adds to what y holds: the residual stream
 };
 
 /// All jobs share the inputs; the rows of all are split over the workers together. The bits of y[t] depend on x[t] and

@@ -1,0 +1,181 @@
+// SPDX-License-Identifier: Apache-2.0
+#pragma once
+
+// Products of unsigned or signed codes with int8 inputs, four columns to a 32-bit lane, for matmul.kernel.cpp; one
+// register at a time, beside the float registers of simd.h. Every sum of integers here is exact.
+
+#include "quern/kernels/matmul.h"
+#include "quern/kernels/simd.h"
+
+namespace quern::QUERN_ISA {
+namespace {
+
+/// Bytes of codes or of int8 inputs in one register.
+constexpr int kRegBytes = kRegLanes * 4;
+
+QUERN_INLINE int32_t word_at(const void* p) {
+  int32_t word;
+  __builtin_memcpy(&word, p, 4);
+  return word;
+}
+
+#if defined(QUERN_ISA_avx512)
+
+using IntReg = __m512i;
+QUERN_INLINE IntReg int_zero() { return _mm512_setzero_si512(); }
+QUERN_INLINE IntReg int_words(int32_t word) { return _mm512_set1_epi32(word); }
+QUERN_INLINE IntReg int_load(const std::byte* p) { return _mm512_loadu_si512(p); }
+QUERN_INLINE IntReg int_table(const uint8_t* p) {
+  return _mm512_broadcast_i32x4(_mm_loadu_si128(reinterpret_cast<const __m128i*>(p)));
+}
+QUERN_INLINE IntReg low_nibbles(IntReg v) { return _mm512_and_si512(v, _mm512_set1_epi8(15)); }
+QUERN_INLINE IntReg high_nibbles(IntReg v) { return _mm512_and_si512(_mm512_srli_epi16(v, 4), _mm512_set1_epi8(15)); }
+QUERN_INLINE IntReg look_up(IntReg table, IntReg nibbles) { return _mm512_shuffle_epi8(table, nibbles); }
+QUERN_INLINE Reg to_floats(IntReg v) { return _mm512_cvtepi32_ps(v); }
+/// Lane by lane a.low * b.low + a.high * b.high of 16-bit halves.
+QUERN_INLINE IntReg pair_products(IntReg a, IntReg b) { return _mm512_madd_epi16(a, b); }
+QUERN_INLINE Reg reg_load_half(const std::byte* p) {
+  return _mm512_cvtph_ps(_mm256_loadu_si256(reinterpret_cast<const __m256i*>(p)));
+}
+
+// One instruction does it all, whatever the range of the codes.
+constexpr bool kSignedWide = false;
+using CodeReg = IntReg;
+template <Codes>
+QUERN_INLINE CodeReg code_reg(IntReg codes) {
+  return codes;
+}
+template <Codes>
+struct Dot {
+  IntReg sum;
+  QUERN_INLINE void begin(IntReg first) { sum = first; }
+  QUERN_INLINE void add(int, CodeReg codes, IntReg inputs, int) { sum = _mm512_dpbusd_epi32(sum, codes, inputs); }
+};
+
+#elif defined(__x86_64__)
+
+#if defined(QUERN_ISA_avx2)
+using IntReg = __m256i;
+QUERN_INLINE IntReg int_zero() { return _mm256_setzero_si256(); }
+QUERN_INLINE IntReg int_words(int32_t word) { return _mm256_set1_epi32(word); }
+QUERN_INLINE IntReg int_bytes(int8_t byte) { return _mm256_set1_epi8(byte); }
+QUERN_INLINE IntReg int_load(const std::byte* p) { return _mm256_loadu_si256(reinterpret_cast<const __m256i*>(p)); }
+QUERN_INLINE IntReg int_table(const uint8_t* p) {
+  return _mm256_broadcastsi128_si256(_mm_loadu_si128(reinterpret_cast<const __m128i*>(p)));
+}
+QUERN_INLINE IntReg low_nibbles(IntReg v) { return _mm256_and_si256(v, _mm256_set1_epi8(15)); }
+QUERN_INLINE IntReg high_nibbles(IntReg v) { return _mm256_and_si256(_mm256_srli_epi16(v, 4), _mm256_set1_epi8(15)); }
+QUERN_INLINE IntReg look_up(IntReg table, IntReg nibbles) { return _mm256_shuffle_epi8(table, nibbles); }
+QUERN_INLINE Reg to_floats(IntReg v) { return _mm256_cvtepi32_ps(v); }
+QUERN_INLINE IntReg pair_products(IntReg a, IntReg b) { return _mm256_madd_epi16(a, b); }
+QUERN_INLINE IntReg add_16(IntReg a, IntReg b) { return _mm256_add_epi16(a, b); }
+QUERN_INLINE IntReg add_32(IntReg a, IntReg b) { return _mm256_add_epi32(a, b); }
+QUERN_INLINE IntReg exclusive_or(IntReg a, IntReg b) { return _mm256_xor_si256(a, b); }
+QUERN_INLINE IntReg abs_bytes(IntReg v) { return _mm256_abs_epi8(v); }
+QUERN_INLINE IntReg sign_bytes(IntReg v, IntReg signs) { return _mm256_sign_epi8(v, signs); }
+QUERN_INLINE IntReg byte_products(IntReg a, IntReg b) { return _mm256_maddubs_epi16(a, b); }
+QUERN_INLINE Reg reg_load_half(const std::byte* p) {
+  return _mm256_cvtph_ps(_mm_loadu_si128(reinterpret_cast<const __m128i*>(p)));
+}
+#else
+using IntReg = __m128i;
+QUERN_INLINE IntReg int_zero() { return _mm_setzero_si128(); }
+QUERN_INLINE IntReg int_words(int32_t word) { return _mm_set1_epi32(word); }
+QUERN_INLINE IntReg int_bytes(int8_t byte) { return _mm_set1_epi8(byte); }
+QUERN_INLINE IntReg int_load(const std::byte* p) { return _mm_loadu_si128(reinterpret_cast<const __m128i*>(p)); }
+QUERN_INLINE IntReg int_table(const uint8_t* p) { return _mm_loadu_si128(reinterpret_cast<const __m128i*>(p)); }
+QUERN_INLINE IntReg low_nibbles(IntReg v) { return _mm_and_si128(v, _mm_set1_epi8(15)); }
+QUERN_INLINE IntReg high_nibbles(IntReg v) { return _mm_and_si128(_mm_srli_epi16(v, 4), _mm_set1_epi8(15)); }
+QUERN_INLINE IntReg look_up(IntReg table, IntReg nibbles) { return _mm_shuffle_epi8(table, nibbles); }
+QUERN_INLINE Reg to_floats(IntReg v) { return _mm_cvtepi32_ps(v); }
+QUERN_INLINE IntReg pair_products(IntReg a, IntReg b) { return _mm_madd_epi16(a, b); }
+QUERN_INLINE IntReg add_16(IntReg a, IntReg b) { return _mm_add_epi16(a, b); }
+QUERN_INLINE IntReg add_32(IntReg a, IntReg b) { return _mm_add_epi32(a, b); }
+QUERN_INLINE IntReg exclusive_or(IntReg a, IntReg b) { return _mm_xor_si128(a, b); }
+QUERN_INLINE IntReg abs_bytes(IntReg v) { return _mm_abs_epi8(v); }
+QUERN_INLINE IntReg sign_bytes(IntReg v, IntReg signs) { return _mm_sign_epi8(v, signs); }
+QUERN_INLINE IntReg byte_products(IntReg a, IntReg b) { return _mm_maddubs_epi16(a, b); }
+#endif
+
+// Without VNNI pairs of products are added in 16 bits, which saturate: a pair is at most 2 * code * 127. So many steps
+// fit below 2^15 before they must be widened:
+constexpr int steps_in_16_bits(Codes c) {
+  return c == Codes::nibbles ? 8 : c == Codes::table ? 4 : c == Codes::bytes ? 2 : 1;
+}
+static_assert(8 * 2 * 15 * 127 < 1 << 15 && 4 * 2 * 31 * 127 < 1 << 15 && 2 * 2 * 63 * 127 < 1 << 15);
+// Wide codes are made signed; |code| <= 128 takes the unsigned side and the input gets the sign. Inputs are -127 ..
+// 127.
+static_assert(2 * 128 * 127 < 1 << 15);
+constexpr bool kSignedWide = true;
+
+struct CodeReg {
+  IntReg magnitude, sign;
+};
+template <Codes C>
+QUERN_INLINE CodeReg code_reg(IntReg codes) {
+  if constexpr (C == Codes::wide_bytes || C == Codes::wide_table) {
+    const IntReg value = exclusive_or(codes, int_bytes(-128));
+    return {abs_bytes(value), value};
+  }
+  return {codes, codes};
+}
+template <Codes C>
+struct Dot {
+  IntReg sum, part;
+  QUERN_INLINE void begin(IntReg first) { sum = first; }
+  /// Steps come in order, `step` from 0, a multiple of 4 in all.
+  QUERN_INLINE void add(int step, CodeReg codes, IntReg inputs, int steps) {
+    constexpr int kSteps = steps_in_16_bits(C);
+    if constexpr (C == Codes::wide_bytes || C == Codes::wide_table) inputs = sign_bytes(inputs, codes.sign);
+    const IntReg products = byte_products(codes.magnitude, inputs);
+    part = step % kSteps == 0 ? products : add_16(part, products);
+    if (step % kSteps == kSteps - 1 || step == steps - 1) sum = add_32(sum, pair_products(part, int_words(0x10001)));
+  }
+};
+
+#else  // NEON with the dot product extension
+
+using IntReg = int32x4_t;
+QUERN_INLINE IntReg int_zero() { return vdupq_n_s32(0); }
+QUERN_INLINE IntReg int_words(int32_t word) { return vdupq_n_s32(word); }
+QUERN_INLINE IntReg int_load(const std::byte* p) {
+  return vreinterpretq_s32_u8(vld1q_u8(reinterpret_cast<const uint8_t*>(p)));
+}
+QUERN_INLINE IntReg int_table(const uint8_t* p) { return vreinterpretq_s32_u8(vld1q_u8(p)); }
+QUERN_INLINE IntReg low_nibbles(IntReg v) {
+  return vreinterpretq_s32_u8(vandq_u8(vreinterpretq_u8_s32(v), vdupq_n_u8(15)));
+}
+QUERN_INLINE IntReg high_nibbles(IntReg v) { return vreinterpretq_s32_u8(vshrq_n_u8(vreinterpretq_u8_s32(v), 4)); }
+QUERN_INLINE IntReg look_up(IntReg table, IntReg nibbles) {
+  return vreinterpretq_s32_u8(vqtbl1q_u8(vreinterpretq_u8_s32(table), vreinterpretq_u8_s32(nibbles)));
+}
+QUERN_INLINE Reg to_floats(IntReg v) { return vcvtq_f32_s32(v); }
+QUERN_INLINE IntReg pair_products(IntReg a, IntReg b) {
+  const int16x8_t x = vreinterpretq_s16_s32(a), y = vreinterpretq_s16_s32(b);
+  return vpaddq_s32(vmull_s16(vget_low_s16(x), vget_low_s16(y)), vmull_high_s16(x, y));
+}
+QUERN_INLINE Reg reg_load_half(const std::byte* p) {
+  return vcvt_f32_f16(vreinterpret_f16_u8(vld1_u8(reinterpret_cast<const uint8_t*>(p))));
+}
+
+constexpr bool kSignedWide = true;
+using CodeReg = int8x16_t;
+template <Codes C>
+QUERN_INLINE CodeReg code_reg(IntReg codes) {
+  const uint8x16_t bytes = vreinterpretq_u8_s32(codes);
+  constexpr bool kWide = C == Codes::wide_bytes || C == Codes::wide_table;
+  return vreinterpretq_s8_u8(kWide ? veorq_u8(bytes, vdupq_n_u8(128)) : bytes);
+}
+template <Codes>
+struct Dot {
+  IntReg sum;
+  QUERN_INLINE void begin(IntReg first) { sum = first; }
+  QUERN_INLINE void add(int, CodeReg codes, IntReg inputs, int) {
+    sum = vdotq_s32(sum, codes, vreinterpretq_s8_s32(inputs));
+  }
+};
+
+#endif
+
+}  // namespace
+}  // namespace quern::QUERN_ISA

@@ -1,0 +1,382 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "quern/ops/matmul.h"
+
+#include <gtest/gtest.h>
+
+#include <cmath>
+#include <cstring>
+#include <limits>
+#include <random>
+#include <string>
+#include <vector>
+
+#include "quern/quant/quant.h"
+
+namespace quern {
+namespace {
+
+constexpr float kUntouched = 12345.0f;
+
+/// Random weights of one type as a file would hold them. Blocks are random bytes, drawn again until their values are of
+/// ordinary size: a single huge scale would hide the errors of all others.
+struct Weights {
+  const QuantType* type;
+  int64_t rows, columns;
+  std::vector<std::byte> data;
+
+  Weights(const QuantType& t, int64_t r, int64_t c, uint32_t seed)
+      : type(&t), rows(r), columns(c), data(r * t.row_bytes(c)) {
+    std::mt19937 random(seed);
+    std::vector<float> values(t.block_elems);
+    for (size_t at = 0; at < data.size(); at += t.block_bytes) {
+      bool ordinary = false;
+      while (!ordinary) {
+        for (int i = 0; i < t.block_bytes; ++i) data[at + i] = static_cast<std::byte>(random());
+        t.decode(&data[at], values.data(), 1);
+        float largest = 0;
+        ordinary = true;
+        for (float v : values) {
+          ordinary &= std::isfinite(v);
+          largest = std::max(largest, std::abs(v));
+        }
+        ordinary &= largest > 0x1p-6f && largest < 8;
+      }
+    }
+  }
+
+  TensorView view() const {
+    TensorView v;
+    v.type = type;
+    v.shape = Shape{columns, rows};
+    v.data = data;
+    return v;
+  }
+};
+
+std::vector<float> random_inputs(int64_t n, uint32_t seed) {
+  std::mt19937 random(seed);
+  std::normal_distribution<float> normal;
+  std::vector<float> x(n);
+  for (float& v : x) v = normal(random);
+  return x;
+}
+
+struct Product {
+  Pool& pool;
+  const KernelTable& kernels;
+
+  /// y [tokens, rows] of several matrices that share the inputs; one column of untouched values behind each.
+  std::vector<std::vector<float>> of(std::vector<const Matrix*> matrices, std::span<const float> x, int64_t tokens,
+                                     const float* bias = nullptr, bool add = false, float before = kUntouched) {
+    const int64_t columns = matrices[0]->columns();
+    Workspace workspace;
+    Activations inputs(workspace, kernels, tokens, columns);
+    std::vector<std::vector<float>> y;
+    std::vector<MatmulJob> jobs;
+    bool int8 = false;
+    for (const Matrix* m : matrices) {
+      y.emplace_back(tokens * (m->rows() + 1), before);
+      int8 |= m->wants_int8();
+    }
+    for (size_t i = 0; i < matrices.size(); ++i)
+      jobs.push_back({matrices[i], bias, y[i].data(), matrices[i]->rows() + 1, add});
+    pool.run([&](const Worker& worker) {
+      inputs.set(worker, x.data(), tokens, columns, int8);
+      worker.barrier();
+      matmul(worker, jobs, inputs);
+    });
+    return y;
+  }
+  std::vector<float> of(const Matrix& m, std::span<const float> x, int64_t tokens) { return of({&m}, x, tokens)[0]; }
+};
+
+/// The sum in double over inputs as the matrix sees them, and the sum of all magnitudes that went into it.
+struct Reference {
+  std::vector<double> y, magnitude;
+
+  Reference(const Weights& w, std::span<const float> x, int64_t tokens) : y(tokens * w.rows), magnitude(y.size()) {
+    std::vector<double> seen(x.begin(), x.end());
+    if (w.type->integer) round(x, seen);
+    std::vector<float> row(w.columns);
+    for (int64_t r = 0; r < w.rows; ++r) {
+      w.view().decode_row(r, row.data());
+      const std::vector<double> parts = magnitudes(w, r);
+      for (int64_t t = 0; t < tokens; ++t)
+        for (int64_t c = 0; c < w.columns; ++c) {
+          y[t * w.rows + r] += row[c] * seen[t * w.columns + c];
+          magnitude[t * w.rows + r] += parts[c] * std::abs(seen[t * w.columns + c]);
+        }
+    }
+  }
+
+  static void round(std::span<const float> x, std::vector<double>& seen) {
+    for (size_t g = 0; g < x.size(); g += 32) {
+      float largest = 0;
+      for (size_t i = g; i < g + 32; ++i) largest = std::max(largest, std::abs(x[i]));
+      const float d = largest / 127, scale = 127 / largest;
+      for (size_t i = g; i < g + 32; ++i)
+        seen[i] = largest == 0 ? 0 : static_cast<double>(d) * std::nearbyint(x[i] * scale);
+    }
+  }
+
+  /// |scale value| + |min| of each column: a small weight may be the difference of two large parts.
+  static std::vector<double> magnitudes(const Weights& w, int64_t r) {
+    std::vector<double> out(w.columns);
+    const QuantType& type = *w.type;
+    if (!type.integer) {
+      std::vector<float> row(w.columns);
+      w.view().decode_row(r, row.data());
+      for (int64_t c = 0; c < w.columns; ++c) out[c] = std::abs(row[c]);
+      return out;
+    }
+    const IntegerForm& form = *type.integer;
+    std::vector<uint8_t> codes(type.block_elems);
+    std::vector<float> scales(type.block_elems / form.group), mins(scales.size());
+    for (int64_t c = 0; c < w.columns; ++c) {
+      const int i = static_cast<int>(c % type.block_elems);
+      if (i == 0)
+        form.split(w.view().row(r).data() + c / type.block_elems * type.block_bytes, codes.data(), scales.data(),
+                   mins.data());
+      const int value = form.levels ? form.levels[codes[i]] : codes[i] - form.zero;
+      out[c] = std::abs(scales[i / form.group] * value) + (form.has_min ? std::abs(mins[i / form.group]) : 0);
+    }
+    return out;
+  }
+};
+
+/// Every level this machine runs; each test names the level of a failure.
+template <typename Test>
+void on_every_level(Test test) {
+  for (Isa isa : usable_isas()) {
+    SCOPED_TRACE(isa_name(isa));
+    test(kernel_table(isa));
+  }
+}
+
+/// Every weight type of the registry: a new one is tested by being there.
+class MatmulOfType : public testing::TestWithParam<const QuantType*> {};
+INSTANTIATE_TEST_SUITE_P(Registry, MatmulOfType, testing::ValuesIn(quant_table, quant_table + quant_table_size),
+                         [](const auto& test) { return std::string(test.param->name); });
+
+TEST_P(MatmulOfType, is_the_sum_over_decoded_weights) {
+  constexpr int64_t kRows = 37, kColumns = 768, kTokens = 5;
+  const Weights weights(*GetParam(), kRows, kColumns, 11);
+  const std::vector<float> x = random_inputs(kTokens * kColumns, 12);
+  const Reference reference(weights, x, kTokens);
+  // Every step rounds to 24 bits: at most two per group of 16 columns and four for scales and ends with integers, one
+  // per column and four with floats. Steps of random sign would give the root of that; we allow the worst case of the
+  // integers, and for floats (fixed sums of a quarter of the columns) as much.
+  const double steps = kColumns / 4 + 8;
+  Pool pool(2);
+  on_every_level([&](const KernelTable& kernels) {
+    const Matrix matrix = Matrix::pack(weights.view(), kernels, pool);
+    EXPECT_EQ(matrix.wants_int8(), weights.type->integer != nullptr);
+    const std::vector<float> y = Product{pool, kernels}.of(matrix, x, kTokens);
+    for (int64_t t = 0; t < kTokens; ++t) {
+      for (int64_t r = 0; r < kRows; ++r) {
+        const size_t i = t * kRows + r;
+        ASSERT_NEAR(y[t * (kRows + 1) + r], reference.y[i], 0x1p-24 * steps * reference.magnitude[i])
+            << "token " << t << " row " << r;
+      }
+      ASSERT_EQ(y[t * (kRows + 1) + kRows], kUntouched) << "wrote behind the last row";
+    }
+  });
+}
+
+TEST_P(MatmulOfType, has_the_same_bits_for_any_number_of_tokens_and_threads) {
+  constexpr int64_t kRows = 51, kColumns = 512, kMost = 19;
+  const Weights weights(*GetParam(), kRows, kColumns, 21);
+  const std::vector<float> x = random_inputs(kMost * kColumns, 22);
+  on_every_level([&](const KernelTable& kernels) {
+    Pool one(1);
+    const Matrix matrix = Matrix::pack(weights.view(), kernels, one);
+    std::vector<float> alone;
+    for (int64_t t = 0; t < kMost; ++t) {
+      const std::vector<float> y = Product{one, kernels}.of(matrix, std::span(x).subspan(t * kColumns, kColumns), 1);
+      alone.insert(alone.end(), y.begin(), y.end());
+    }
+    for (int threads : {1, 2, 3, 4}) {
+      Pool pool(threads);
+      const Matrix packed = Matrix::pack(weights.view(), kernels, pool);
+      for (int64_t tokens = threads == 1 ? 1 : 13; tokens <= kMost; ++tokens) {
+        const std::vector<float> y = Product{pool, kernels}.of(packed, x, tokens);
+        ASSERT_EQ(std::memcmp(y.data(), alone.data(), y.size() * sizeof(float)), 0)
+            << tokens << " tokens, " << threads << " threads";
+      }
+    }
+  });
+}
+
+TEST_P(MatmulOfType, handles_fewer_rows_than_a_panel_and_one_group_of_columns) {
+  const int64_t columns = std::max(32, GetParam()->block_elems);
+  for (int64_t rows : {1, 4, 7, 15, 16, 17}) {
+    const Weights weights(*GetParam(), rows, columns, 31);
+    const std::vector<float> x = random_inputs(3 * columns, 32);
+    const Reference reference(weights, x, 3);
+    Pool pool(2);
+    on_every_level([&](const KernelTable& kernels) {
+      const Matrix matrix = Matrix::pack(weights.view(), kernels, pool);
+      const std::vector<float> y = Product{pool, kernels}.of(matrix, x, 3);
+      for (int64_t t = 0; t < 3; ++t) {
+        for (int64_t r = 0; r < rows; ++r)
+          ASSERT_NEAR(y[t * (rows + 1) + r], reference.y[t * rows + r],
+                      0x1p-24 * (columns / 4 + 8) * reference.magnitude[t * rows + r]);
+        ASSERT_EQ(y[t * (rows + 1) + rows], kUntouched);
+      }
+    });
+  }
+}
+
+const QuantType& type_named(std::string_view name) { return *find_quant_type(name); }
+
+TEST(Matmul, extreme_codes_and_inputs_do_not_saturate) {
+  // All codes the largest and all inputs of full size with equal or alternating signs: the sums that 16 bits could not
+  // hold if they were added carelessly.
+  for (int i = 0; i < quant_table_size; ++i) {
+    const QuantType& type = *quant_table[i];
+    if (!type.integer) continue;
+    SCOPED_TRACE(type.name);
+    Weights weights(type, 16, 256, 41);
+    for (unsigned char fill : {0x00, 0x7f, 0x80, 0xff, 0x88, 0x77}) {
+      // Keeps what is a scale in the middle of a block by trying the fill on every byte.
+      for (std::byte& b : weights.data) {
+        const std::byte old = b;
+        b = static_cast<std::byte>(fill);
+        const size_t block = (&b - weights.data.data()) / type.block_bytes * type.block_bytes;
+        std::vector<float> values(type.block_elems);
+        type.decode(&weights.data[block], values.data(), 1);
+        for (float v : values)
+          if (!(std::abs(v) < 64)) b = old;
+      }
+      for (int sign : {1, -1}) {
+        std::vector<float> x(2 * 256);
+        for (size_t c = 0; c < x.size(); ++c) x[c] = c >= 256 && c % 2 ? -1.0f * sign : 1.0f * sign;
+        const Reference reference(weights, x, 2);
+        Pool pool(1);
+        on_every_level([&](const KernelTable& kernels) {
+          const std::vector<float> y = Product{pool, kernels}.of(Matrix::pack(weights.view(), kernels, pool), x, 2);
+          for (int64_t t = 0; t < 2; ++t)
+            for (int64_t r = 0; r < 16; ++r)
+              ASSERT_NEAR(y[t * 17 + r], reference.y[t * 16 + r], 0x1p-24 * 72 * reference.magnitude[t * 16 + r]);
+        });
+      }
+    }
+  }
+}
+
+TEST(Matmul, jobs_share_the_inputs_and_the_workers) {
+  const std::vector<float> x = random_inputs(6 * 256, 52);
+  on_every_level([&](const KernelTable& kernels) {
+    Pool pool(3);
+    std::vector<Matrix> matrices;
+    for (std::string_view name : {"Q4_1", "F32", "Q6_K", "BF16", "MXFP4"})
+      matrices.push_back(Matrix::pack(
+          Weights(type_named(name), 5 + 11 * static_cast<int64_t>(matrices.size()), 256, 51).view(), kernels, pool));
+    std::vector<const Matrix*> pointers;
+    for (const Matrix& m : matrices) pointers.push_back(&m);
+    Product product{pool, kernels};
+    const auto together = product.of(pointers, x, 6);
+    for (size_t i = 0; i < matrices.size(); ++i) EXPECT_EQ(together[i], product.of(matrices[i], x, 6)) << i;
+  });
+}
+
+TEST(Matmul, adds_bias_and_what_was_there) {
+  const std::vector<float> x = random_inputs(3 * 64, 62), bias = random_inputs(21, 63);
+  on_every_level([&](const KernelTable& kernels) {
+    Pool pool(2);
+    for (std::string_view name : {"Q8_0", "F32"}) {
+      const Matrix matrix = Matrix::pack(Weights(type_named(name), 21, 64, 61).view(), kernels, pool);
+      Product product{pool, kernels};
+      const std::vector<float> plain = product.of(matrix, x, 3);
+      const std::vector<float> biased = product.of({&matrix}, x, 3, bias.data())[0];
+      const std::vector<float> both = product.of({&matrix}, x, 3, bias.data(), true, 7.5f)[0];
+      for (int64_t t = 0; t < 3; ++t)
+        for (int64_t r = 0; r < 21; ++r) {
+          EXPECT_EQ(biased[t * 22 + r], plain[t * 22 + r] + bias[r]);
+          EXPECT_EQ(both[t * 22 + r], 7.5f + biased[t * 22 + r]);
+        }
+    }
+  });
+}
+
+TEST(Matmul, floats_take_any_number_of_columns) {
+  for (int64_t columns : {1, 2, 3, 5, 31, 66, 129}) {
+    for (std::string_view name : {"F32", "F16", "BF16"}) {
+      const Weights weights(type_named(name), 19, columns, 71);
+      const std::vector<float> x = random_inputs(8 * columns, 72);
+      const Reference reference(weights, x, 8);
+      Pool pool(2);
+      on_every_level([&](const KernelTable& kernels) {
+        const std::vector<float> y = Product{pool, kernels}.of(Matrix::pack(weights.view(), kernels, pool), x, 8);
+        for (int64_t t = 0; t < 8; ++t)
+          for (int64_t r = 0; r < 19; ++r)
+            ASSERT_NEAR(y[t * 20 + r], reference.y[t * 19 + r],
+                        0x1p-24 * (columns / 4.0 + 4) * reference.magnitude[t * 19 + r]);
+      });
+    }
+  }
+}
+
+TEST(Matmul, rows_of_floats_are_a_matrix) {
+  const std::vector<float> values = random_inputs(18 * 40, 81), x = random_inputs(40, 82);
+  Pool pool(2);
+  const KernelTable& kernels = kernel_table(best_isa());
+  const Matrix matrix = Matrix::pack(values, 18, 40, kernels, pool);
+  EXPECT_FALSE(matrix.wants_int8());
+  EXPECT_EQ(matrix.rows(), 18);
+  EXPECT_EQ(matrix.columns(), 40);
+  const std::vector<float> y = Product{pool, kernels}.of(matrix, x, 1);
+  for (int64_t r = 0; r < 18; ++r) {
+    double sum = 0, magnitude = 0;
+    for (int64_t c = 0; c < 40; ++c) {
+      sum += static_cast<double>(values[r * 40 + c]) * x[c];
+      magnitude += std::abs(static_cast<double>(values[r * 40 + c]) * x[c]);
+    }
+    EXPECT_NEAR(y[r], sum, 0x1p-24 * 14 * magnitude);
+  }
+}
+
+TEST(Matmul, levels_round_inputs_to_the_same_bytes) {
+  std::vector<float> x = random_inputs(8 * 32, 91);
+  for (int i = 0; i < 32; ++i) {
+    x[32 + i] = 0;        // a group of zeros
+    x[64 + i] *= 1e-36f;  // one too small to matter
+    x[96 + i] *= 1e30f;
+    x[128 + i] = static_cast<float>(i - 16) * 0.5f * 127 / 127;  // midpoints: to even
+  }
+  x[160] = std::numeric_limits<float>::infinity();
+  x[200] = -std::nanf("");
+  std::vector<std::byte> first;
+  on_every_level([&](const KernelTable& kernels) {
+    std::vector<std::byte> tile(3 * 8 * kInputGroupBytes);
+    for (int token = 0; token < 3; ++token) kernels.matmul->quantize(x.data(), 8, 3, token, tile.data());
+    if (first.empty()) first = tile;
+    EXPECT_EQ(tile, first);
+  });
+}
+
+TEST(Matmul, groups_that_are_not_finite_give_nan_and_others_do_not_suffer) {
+  const Weights weights(type_named("Q4_0"), 16, 64, 95);
+  std::vector<float> x = random_inputs(3 * 64, 96);
+  x[64 + 5] = std::numeric_limits<float>::infinity();
+  on_every_level([&](const KernelTable& kernels) {
+    Pool pool(1);
+    const std::vector<float> y = Product{pool, kernels}.of(Matrix::pack(weights.view(), kernels, pool), x, 3);
+    for (int r = 0; r < 16; ++r) {
+      EXPECT_TRUE(std::isfinite(y[r]));
+      EXPECT_TRUE(std::isnan(y[17 + r]));
+      EXPECT_TRUE(std::isfinite(y[34 + r]));
+    }
+  });
+}
+
+TEST(Matmul, no_tokens_are_no_work) {
+  Pool pool(2);
+  const KernelTable& kernels = kernel_table(best_isa());
+  const Matrix matrix = Matrix::pack(Weights(type_named("Q4_0"), 16, 64, 97).view(), kernels, pool);
+  const std::vector<float> y = Product{pool, kernels}.of(matrix, {}, 0);
+  EXPECT_TRUE(y.empty());
+}
+
+}  // namespace
+}  // namespace quern

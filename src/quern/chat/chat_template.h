@@ -3,6 +3,7 @@
 
 #include <ctime>
 #include <memory>
+#include <span>
 #include <string>
 #include <string_view>
 #include <vector>
@@ -31,12 +32,17 @@ class ChatTemplate {
   ~ChatTemplate();
 
   /// `context`: an object of variables. Strings below the keys `messages`, `tools` and `documents` count as user text
-  /// and stay so through every operation; everything else is template text. `now` feeds strftime_now.
+  /// and `more_user_keys` count as user text and stay so through every operation; everything else is template text.
+  /// `now` feeds strftime_now.
   /// A template's raise_exception gives invalid_argument with exactly its words.
-  Result<std::vector<Segment>> render(const Json& context, std::tm now, const RenderLimits& limits = {}) const;
+  Result<std::vector<Segment>> render(const Json& context, std::tm now, const RenderLimits& limits = {},
+                                      std::span<const std::string> more_user_keys = {}) const;
 
   /// Names the template reads that it does not set itself (`tools`, `enable_thinking`, ...), sorted.
   std::vector<std::string> variables() const;
+
+  /// What it was compiled from.
+  const std::string& source() const;
 
  private:
   struct Impl;

@@ -1,0 +1,12 @@
+// SPDX-License-Identifier: Apache-2.0
+#pragma once
+
+#include "quern/base/json.h"
+#include "quern/chat/jinja/runtime.h"
+
+namespace quern::jinja {
+
+/// JSON as values; its strings (keys too) are marked as written by the user, or not. Broken UTF-8 is repaired.
+Result<Value> from_json_value(Runtime& rt, const Json& json, bool user);
+
+}  // namespace quern::jinja

@@ -134,8 +134,8 @@ TEST(Sampler, logits_that_are_no_numbers_are_survived) {
                              .xtc_probability = 1,
                              .dynatemp_range = 0.5f};
   for (const std::vector<float>& logits : ugly) {
-    for (SamplingOptions options : {SamplingOptions{}, SamplingOptions{.temperature = 0}, everything,
-                                    SamplingOptions{.mirostat = 1}, SamplingOptions{.mirostat = 2}}) {
+    for (const SamplingOptions& options : {SamplingOptions{}, SamplingOptions{.temperature = 0}, everything,
+                                           SamplingOptions{.mirostat = 1}, SamplingOptions{.mirostat = 2}}) {
       Sampler sampler(options, static_cast<int64_t>(logits.size()));
       for (int32_t id : {0, 1, 0, 1, 0, -5, 1 << 30}) sampler.accept(id);
       const int32_t id = sampler.sample(logits);

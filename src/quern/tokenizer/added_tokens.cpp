@@ -1,8 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "quern/tokenizer/added_tokens.h"
 
-#include <algorithm>
-
 #include "quern/base/utf8.h"
 #include "quern/tokenizer/code_points.h"
 
@@ -48,45 +46,19 @@ bool stands_alone(std::string_view text, Span span) {
 
 }  // namespace
 
-AddedTokens::AddedTokens(const Vocab& vocab, bool after_normalizer) : vocab_(&vocab), nodes_(1) {
-  for (TokenId id = 0; id < vocab.size(); ++id) {
-    const Token& token = vocab[id];
-    if (!token.is_added() || token.text.empty() || token.after_normalizer != after_normalizer) continue;
-    uint32_t node = 0;
-    for (const char c : token.text) {
-      const auto byte = static_cast<uint8_t>(c);
-      uint32_t next = child(node, byte);
-      if (next == 0) {
-        next = static_cast<uint32_t>(nodes_.size());
-        auto& children = nodes_[node].children;
-        children.insert(std::upper_bound(children.begin(), children.end(), std::pair{byte, uint32_t{0}}), {byte, next});
-        if (node == 0) roots_[byte] = next;
-        nodes_.emplace_back();
-      }
-      node = next;
-    }
-    if (nodes_[node].id < 0) nodes_[node].id = id;
-  }
-}
-
-uint32_t AddedTokens::child(uint32_t node, uint8_t byte) const {
-  if (node == 0) return roots_[byte];
-  const auto& children = nodes_[node].children;
-  const auto found = std::lower_bound(children.begin(), children.end(), std::pair{byte, uint32_t{0}});
-  return found != children.end() && found->first == byte ? found->second : 0;
+AddedTokens::AddedTokens(const Vocab& vocab, bool after_normalizer) : vocab_(&vocab) {
+  for (TokenId id = 0; id < vocab.size(); ++id)
+    if (vocab[id].is_added() && vocab[id].after_normalizer == after_normalizer) texts_.add(vocab[id].text, id);
+  texts_.build();
 }
 
 std::optional<AddedTokens::Part> AddedTokens::match(std::string_view text, size_t at,
                                                     FunctionRef<bool(TokenId, Span)> allowed) const {
   std::optional<Part> best;
-  uint32_t node = roots_[static_cast<uint8_t>(text[at])];
-  for (size_t end = at + 1; node != 0; ++end) {
-    const TokenId id = nodes_[node].id;
-    const Span span{at, end};
-    if (id >= 0 && allowed(id, span) && (!(*vocab_)[id].single_word || stands_alone(text, span))) best = Part{span, id};
-    if (end >= text.size()) break;
-    node = child(node, static_cast<uint8_t>(text[end]));
-  }
+  texts_.for_each_prefix(text.substr(at), [&](size_t length, TokenId id) {
+    const Span span{at, at + length};
+    if (allowed(id, span) && (!(*vocab_)[id].single_word || stands_alone(text, span))) best = Part{span, id};
+  });
   return best;
 }
 
@@ -95,7 +67,7 @@ std::vector<AddedTokens::Part> AddedTokens::split(std::string_view text,
   std::vector<Part> parts;
   size_t done = 0;
   for (size_t at = 0; at < text.size();) {
-    if (roots_[static_cast<uint8_t>(text[at])] == 0) {
+    if (!texts_.can_start(text[at])) {
       ++at;
       continue;
     }

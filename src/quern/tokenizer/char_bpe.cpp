@@ -11,6 +11,7 @@ namespace {
 
 constexpr size_t kMaxMergedBytes =
     1024;  // longer tokens are not built by merging: their cuts would cost their length squared
+constexpr size_t kMaxUnusedBytes = 128;
 constexpr int kMaxUnusedDepth = 64;
 
 std::string_view first_character(std::string_view text) {
@@ -112,7 +113,7 @@ void CharBpe::append_bytes(std::string_view bytes, std::vector<TokenId>& out) co
 void CharBpe::find_unused_parts() {
   std::vector<MergeSymbol> symbols;
   for (TokenId id = 0; id < vocab_.size(); ++id) {
-    if (vocab_[id].type != TokenType::unused || vocab_[id].text.size() > kMaxMergedBytes) continue;
+    if (vocab_[id].type != TokenType::unused || vocab_[id].text.size() > kMaxUnusedBytes) continue;
     start(vocab_[id].text, symbols);
     while (symbols.size() > 2) {
       size_t best = symbols.size();
@@ -136,7 +137,7 @@ ScoreMerges merges_by_score(const Vocab& vocab) {
     return (t.type == TokenType::normal || t.type == TokenType::unused || t.type == TokenType::user_defined) &&
            !t.text.empty() && t.text.size() <= kMaxMergedBytes;
   };
-  std::vector<float> scores;
+  std::vector<double> scores;
   TextIndex pieces(static_cast<size_t>(vocab.size()));
   for (TokenId id = 0; id < vocab.size(); ++id) {
     if (!built(vocab[id])) continue;

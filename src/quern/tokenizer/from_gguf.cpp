@@ -76,7 +76,7 @@ Result<std::unique_ptr<Vocab>> read_tokens(const Keys& keys, Scores scores) {
     if (score == nullptr) continue;
     const auto s = score->number(i);
     if (!s) return not_of_type("scores", i, "a number");
-    t.score = *s == *s ? static_cast<float>(*s) : -std::numeric_limits<float>::infinity();
+    t.score = usable_score(*s);
   }
   return vocab;
 }
@@ -165,8 +165,8 @@ Parts sentencepiece_parts(const Keys& keys) {
   parts.encoder = std::make_unique<CharBpe>(vocab, std::move(merges.merges), std::move(merges.extra_characters),
                                             CharBpe::Options{.split_unused = true});
   const bool prefix = keys.flag("add_space_prefix", true);
-  if (prefix) parts.normalizer.add(Normalizer::Prepend{" "});
-  parts.normalizer.add(Normalizer::Escape{std::string(kBlank), Normalizer::Escape::Prefix::never});
+  if (prefix) parts.normalizer.add_prepend(" ");
+  parts.normalizer.add_escape(std::string(kBlank), Normalizer::Prefix::never);
   parts.kind = "SentencePiece BPE";
   parts.adds_bos = keys.flag("add_bos_token", true);
   parts.adds_eos = keys.flag("add_eos_token", false);
@@ -192,14 +192,16 @@ Parts unigram_parts(const Keys& keys) {
     }
     if (!bytes.empty()) {
       QUERN_TRY(Charsmap map, Charsmap::parse(bytes));
-      parts.normalizer.add(std::move(map));
+      parts.normalizer.add_charsmap(std::move(map));
     }
   }
-  if (keys.flag("remove_extra_whitespaces", true)) parts.normalizer.add(Normalizer::SqueezeSpaces{});
+  const bool squeeze = keys.flag("remove_extra_whitespaces", true);
+  if (squeeze) parts.normalizer.add_squeeze_spaces();
   const bool prefix = keys.flag("add_space_prefix", true);
-  if (prefix) parts.normalizer.add(Normalizer::Prepend{" "});
-  parts.normalizer.add(Normalizer::Escape{std::string(kBlank), Normalizer::Escape::Prefix::never});
-  parts.encoder = std::make_unique<Unigram>(vocab, false);
+  if (prefix) parts.normalizer.add_prepend(" ");
+  parts.normalizer.add_escape(std::string(kBlank), Normalizer::Prefix::never);
+  if (squeeze) parts.normalizer.add_trim_end(std::string(kBlank));
+  parts.encoder = std::make_unique<Unigram>(vocab, Unigram::Options{});
   parts.kind = "unigram";
   parts.adds_bos = keys.flag("add_bos_token", false);
   parts.adds_eos = keys.flag("add_eos_token", true);
@@ -218,7 +220,7 @@ Parts escaped_bpe_parts(const Keys& keys) {
   QUERN_TRY(MergeTable merges, read_merges(keys, index_by_text(vocab)));
   QUERN_TRY(parts.pretokenizer, Pretokenizer::from_patterns(find_pre_rule("gemma4")->patterns));
   parts.encoder = std::make_unique<CharBpe>(vocab, std::move(merges), std::vector<std::string>(), CharBpe::Options{});
-  parts.normalizer.add(Normalizer::Escape{std::string(kBlank), Normalizer::Escape::Prefix::never});
+  parts.normalizer.add_escape(std::string(kBlank), Normalizer::Prefix::never);
   parts.kind = "BPE";
   parts.adds_bos = true;  // whatever the file says: the makers' code always does
   parts.adds_eos = keys.flag("add_eos_token", false);

@@ -179,7 +179,7 @@ class JsonReader {
         return make_error(ErrorCode::corrupt_data, "model.vocab[{}]: expected [text, score]", id);
       Token& t = (*parts_.vocab)[id++];
       t.text = entry.array()[0].string();
-      t.score = static_cast<float>(entry.array()[1].number());
+      t.score = usable_score(entry.array()[1].number());
       t.type = ordinary_type(t.text);
     }
     return {};
@@ -269,7 +269,8 @@ class JsonReader {
 
   Status make_unigram() {
     parts_.kind = "unigram";
-    parts_.encoder = std::make_unique<Unigram>(*parts_.vocab, flag_of(*model_, "byte_fallback"));
+    parts_.encoder = std::make_unique<Unigram>(
+        *parts_.vocab, Unigram::Options{flag_of(*model_, "byte_fallback"), Unigram::Sum::in_double});
     return {};
   }
 

@@ -119,7 +119,7 @@ Result<TokenizerParts> tiktoken_parts(std::string_view text, std::string_view pr
       return make_error(ErrorCode::corrupt_data, "expected a token for every byte, found none for {:#04x}", b);
   }
   QUERN_TRY(parts.pretokenizer, Pretokenizer::from_patterns(rule->patterns));
-  if (special.nfc) parts.normalizer.add(UnicodeForm::nfc);
+  if (special.nfc) parts.normalizer.add_form(UnicodeForm::nfc);
   parts.encoder = std::make_unique<ByteBpe>(*parts.vocab, byte_ids, merges_by_rank(*parts.vocab),
                                             ByteBpe::WholePiece::look_up_first);
   parts.kind = "byte-level BPE";

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 // Ids and streamed text equal those of the tokenizers' own libraries, on a thousand strings for each of eleven
-// vocabularies (where that data is there; tests/data/tokenizer has a small share of it for every day).
+// vocabularies (where that data is there; tests/data/tokenizers has a small share of it for every day).
 #include <gtest/gtest.h>
 
 #include <ostream>

@@ -2,6 +2,7 @@
 #include "quern/tokenizer/merges.h"
 
 #include <algorithm>
+#include <array>
 #include <bit>
 #include <functional>
 
@@ -22,16 +23,20 @@ uint32_t pair_rank(const MergeTable& table, int32_t left, int32_t right) {
 }
 
 void merge_short(const MergeTable& table, std::vector<MergeSymbol>& symbols) {
-  uint32_t ranks[kShortPiece];
+  std::array<uint32_t, kShortPiece> ranks;
   size_t n = symbols.size();
   for (size_t i = 0; i + 1 < n; ++i) ranks[i] = pair_rank(table, symbols[i].id, symbols[i + 1].id);
   while (n > 1) {
-    const size_t best = static_cast<size_t>(std::min_element(ranks, ranks + n - 1) - ranks);
+    size_t best = 0;
+    for (size_t i = 1; i + 1 < n; ++i)
+      if (ranks[i] < ranks[best]) best = i;
     if (ranks[best] == kNoRank) break;
     symbols[best].id = table.find(symbols[best].id, symbols[best + 1].id)->result;
-    std::copy(symbols.begin() + best + 2, symbols.begin() + n, symbols.begin() + best + 1);
-    if (best + 2 < n) std::copy(ranks + best + 2, ranks + n - 1, ranks + best + 1);
     --n;
+    for (size_t i = best + 1; i < n; ++i) {
+      symbols[i] = symbols[i + 1];
+      if (i + 1 < n) ranks[i] = ranks[i + 1];
+    }
     if (best + 1 < n) ranks[best] = pair_rank(table, symbols[best].id, symbols[best + 1].id);
     if (best > 0) ranks[best - 1] = pair_rank(table, symbols[best - 1].id, symbols[best].id);
   }

@@ -13,6 +13,7 @@ namespace quern {
 namespace {
 
 constexpr size_t kMaxInsertBytes = 256;  // of a replacement or prefix: a file must not multiply the text without bound
+constexpr size_t kMaxSteps = 64;
 constexpr int kMaxDepth = 16;
 
 bool composes(UnicodeForm form) { return form == UnicodeForm::nfc || form == UnicodeForm::nfkc; }
@@ -85,31 +86,32 @@ std::string lowercase(std::string_view text) {
 std::string strip_accents(std::string_view text) {
   std::string out;
   for_each_character(text, [&](char32_t cp, std::string_view bytes) {
-    const bool mark =
-        cp != kNoCharacter && utf8proc_category(static_cast<utf8proc_int32_t>(cp)) == UTF8PROC_CATEGORY_MN;
+    const auto category =
+        cp == kNoCharacter ? UTF8PROC_CATEGORY_CN : utf8proc_category(static_cast<utf8proc_int32_t>(cp));
+    const bool mark = category >= UTF8PROC_CATEGORY_MN && category <= UTF8PROC_CATEGORY_ME;
     if (!mark) out += bytes;
   });
   return out;
 }
 
-std::string_view strip(std::string_view text, const Normalizer::Strip& sides) {
+std::string strip(std::string_view text, bool left, bool right) {
   size_t begin = text.size(), end = 0, at = 0;
   for_each_character(text, [&](char32_t cp, std::string_view bytes) {
     if (!is_white_space(cp)) begin = std::min(begin, at), end = at + bytes.size();
     at += bytes.size();
   });
-  if (begin > end) begin = end = sides.left ? text.size() : 0;  // nothing but white space
-  if (!sides.left) begin = 0;
-  if (!sides.right) end = text.size();
-  return text.substr(begin, end - begin);
+  if (begin > end) return left || right ? std::string() : std::string(text);  // nothing but white space
+  if (!left) begin = 0;
+  if (!right) end = text.size();
+  return std::string(text.substr(begin, end - begin));
 }
 
-std::string replace(std::string_view text, const Normalizer::Replace& step) {
+std::string replace(std::string_view text, const SplitRegex& what, std::string_view with) {
   std::string out;
   size_t done = 0;
-  for (const Span& match : step.what.find_all(text)) {
+  for (const Span& match : what.find_all(text)) {
     out.append(text.substr(done, match.begin - done));
-    out += step.with;
+    out += with;
     done = match.end;
   }
   out.append(text.substr(done));
@@ -124,14 +126,13 @@ std::string squeeze_spaces(std::string_view text) {
   return out;
 }
 
-std::string escape(std::string_view text, const Normalizer::Escape& step, bool first) {
-  using Prefix = Normalizer::Escape::Prefix;
+std::string escape(std::string_view text, std::string_view sign, bool prefix) {
   std::string out;
-  const bool wanted = step.prefix == Prefix::always || (step.prefix == Prefix::first && first);
-  if (wanted && !text.empty() && text[0] != ' ' && text.substr(0, step.sign.size()) != step.sign) out = step.sign;
+  out.reserve(text.size() + text.size() / 4);
+  if (prefix && !text.empty() && text[0] != ' ' && !text.starts_with(sign)) out = sign;
   for (const char c : text) {
     if (c == ' ')
-      out += step.sign;
+      out += sign;
     else
       out.push_back(c);
   }
@@ -183,39 +184,48 @@ std::string normalize_unicode(std::string_view text, UnicodeForm form) {
   return out;
 }
 
-Status Normalizer::add_replace(std::string_view literal, std::string with) {
-  QUERN_TRY(SplitRegex what, SplitRegex::literal(literal));
-  steps_.push_back(Replace{std::move(what), std::move(with)});
-  return {};
+void Normalizer::add_form(UnicodeForm form) {
+  add([form](std::string_view text, bool) { return normalize_unicode(text, form); });
+}
+
+void Normalizer::add_prepend(std::string prefix) {
+  add([prefix = std::move(prefix)](std::string_view text, bool) {
+    std::string out;
+    if (!text.empty()) out.append(prefix).append(text);
+    return out;
+  });
+}
+
+void Normalizer::add_replace(SplitRegex what, std::string with) {
+  add([what = std::move(what), with = std::move(with)](std::string_view text, bool) {
+    return replace(text, what, with);
+  });
+}
+
+void Normalizer::add_charsmap(Charsmap map) {
+  add([map = std::move(map)](std::string_view text, bool) { return map.apply(text); });
+}
+
+void Normalizer::add_squeeze_spaces() {
+  add([](std::string_view text, bool) { return squeeze_spaces(text); });
+}
+
+void Normalizer::add_trim_end(std::string sign) {
+  add([sign = std::move(sign)](std::string_view text, bool) {
+    while (text.ends_with(sign)) text.remove_suffix(sign.size());
+    return std::string(text);
+  });
+}
+
+void Normalizer::add_escape(std::string sign, Prefix prefix) {
+  add([sign = std::move(sign), prefix](std::string_view text, bool first) {
+    return escape(text, sign, prefix == Prefix::always || (prefix == Prefix::first && first));
+  });
 }
 
 std::string Normalizer::apply(std::string_view text, bool first) const {
   std::string now(text);
-  for (const Step& step : steps_) {
-    now = std::visit(
-        [&](const auto& s) -> std::string {
-          using T = std::decay_t<decltype(s)>;
-          if constexpr (std::is_same_v<T, UnicodeForm>)
-            return normalize_unicode(now, s);
-          else if constexpr (std::is_same_v<T, Lowercase>)
-            return lowercase(now);
-          else if constexpr (std::is_same_v<T, StripAccents>)
-            return strip_accents(now);
-          else if constexpr (std::is_same_v<T, Strip>)
-            return std::string(strip(now, s));
-          else if constexpr (std::is_same_v<T, Prepend>)
-            return now.empty() ? now : s.text + now;
-          else if constexpr (std::is_same_v<T, Replace>)
-            return replace(now, s);
-          else if constexpr (std::is_same_v<T, SqueezeSpaces>)
-            return squeeze_spaces(now);
-          else if constexpr (std::is_same_v<T, Escape>)
-            return escape(now, s, first);
-          else
-            return s.apply(now);
-        },
-        step);
-  }
+  for (const Step& step : steps_) now = step(now, first);
   return now;
 }
 
@@ -229,6 +239,8 @@ Status Normalizer::append_json(const Json& json, int depth) {
   const std::string* type = text_of(json, "type");
   if (type == nullptr || depth > kMaxDepth)
     return make_error(ErrorCode::corrupt_data, "normalizer: expected an object with a type");
+  if (steps_.size() >= kMaxSteps)
+    return make_error(ErrorCode::unsupported, "normalizer: more than {} steps", kMaxSteps);
   const auto flag = [&](std::string_view key) {
     const Json* value = json.find(key);
     return value == nullptr || !value->is_bool() || value->boolean();
@@ -240,41 +252,46 @@ Status Normalizer::append_json(const Json& json, int depth) {
     for (const Json& step : steps->array()) QUERN_TRY_STATUS(append_json(step, depth + 1));
     return {};
   }
-  if (*type == "NFC") return add(UnicodeForm::nfc), Status();
-  if (*type == "NFD") return add(UnicodeForm::nfd), Status();
-  if (*type == "NFKC") return add(UnicodeForm::nfkc), Status();
-  if (*type == "NFKD") return add(UnicodeForm::nfkd), Status();
-  if (*type == "Lowercase") return add(Lowercase{}), Status();
-  if (*type == "StripAccents") return add(StripAccents{}), Status();
-  if (*type == "Strip") return add(Strip{flag("strip_left"), flag("strip_right")}), Status();
+  if (*type == "NFC") return add_form(UnicodeForm::nfc), Status();
+  if (*type == "NFD") return add_form(UnicodeForm::nfd), Status();
+  if (*type == "NFKC") return add_form(UnicodeForm::nfkc), Status();
+  if (*type == "NFKD") return add_form(UnicodeForm::nfkd), Status();
+  if (*type == "Lowercase") return add([](std::string_view text, bool) { return lowercase(text); }), Status();
+  if (*type == "StripAccents") return add([](std::string_view text, bool) { return strip_accents(text); }), Status();
+  if (*type == "Strip") {
+    const bool left = flag("strip_left"), right = flag("strip_right");
+    return add([left, right](std::string_view text, bool) { return strip(text, left, right); }), Status();
+  }
   if (*type == "Prepend") {
     const std::string* prefix = text_of(json, "prepend");
     if (prefix == nullptr || prefix->size() > kMaxInsertBytes)
       return make_error(ErrorCode::corrupt_data, "normalizer: Prepend: expected a short text");
-    return add(Prepend{*prefix}), Status();
+    return add_prepend(*prefix), Status();
   }
-  if (*type == "Replace") {
-    const std::string* with = text_of(json, "content");
-    const Json* pattern = json.find("pattern");
-    if (with == nullptr || with->size() > kMaxInsertBytes || pattern == nullptr)
-      return make_error(ErrorCode::corrupt_data, "normalizer: Replace: expected a pattern and a short text");
-    if (const std::string* literal = text_of(*pattern, "String")) return add_replace(*literal, *with);
-    const std::string* regex = text_of(*pattern, "Regex");
-    if (regex == nullptr)
-      return make_error(ErrorCode::corrupt_data, "normalizer: Replace: expected a String or Regex pattern");
-    auto what = SplitRegex::compile(*regex);
-    if (!what) return std::move(what).error().in("normalizer: Replace");
-    return add(Replace{*std::move(what), *with}), Status();
-  }
+  if (*type == "Replace") return append_replace(json);
   if (*type == "Precompiled") {
     const std::string* table = text_of(json, "precompiled_charsmap");
     const auto bytes = base64_decode(table != nullptr ? *table : "");
     if (!bytes) return make_error(ErrorCode::corrupt_data, "normalizer: Precompiled: expected base64");
     if (bytes->empty()) return {};
     QUERN_TRY(Charsmap map, Charsmap::parse(*bytes));
-    return add(std::move(map)), Status();
+    return add_charsmap(std::move(map)), Status();
   }
   return make_error(ErrorCode::unsupported, "normalizer: type '{}' is not built here", *type);
+}
+
+Status Normalizer::append_replace(const Json& json) {
+  const std::string* with = text_of(json, "content");
+  const Json* pattern = json.find("pattern");
+  if (with == nullptr || with->size() > kMaxInsertBytes || pattern == nullptr)
+    return make_error(ErrorCode::corrupt_data, "normalizer: Replace: expected a pattern and a short text");
+  const std::string* literal = text_of(*pattern, "String");
+  const std::string* regex = text_of(*pattern, "Regex");
+  if (literal == nullptr && regex == nullptr)
+    return make_error(ErrorCode::corrupt_data, "normalizer: Replace: expected a String or Regex pattern");
+  auto what = SplitRegex::compile(literal != nullptr ? escaped_regex(*literal) : *regex);
+  if (!what) return std::move(what).error().in("normalizer: Replace");
+  return add_replace(*std::move(what), *with), Status();
 }
 
 }  // namespace quern

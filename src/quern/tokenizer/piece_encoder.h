@@ -9,6 +9,7 @@
 #include <vector>
 
 #include "quern/tokenizer/merges.h"
+#include "quern/tokenizer/prefix_table.h"
 #include "quern/tokenizer/vocab.h"
 
 namespace quern {
@@ -86,15 +87,20 @@ ScoreMerges merges_by_score(const Vocab& vocab);
 /// The most likely cut into pieces by their log-probabilities (SentencePiece unigram), by Viterbi.
 class Unigram final : public PieceEncoder {
  public:
-  Unigram(const Vocab& vocab, bool byte_fallback);
+  /// In what the makers' library adds scores up; it decides between cuts that are equally likely.
+  enum class Sum : uint8_t { in_float, in_double };
+  struct Options {
+    bool byte_fallback = false;
+    Sum sum = Sum::in_float;
+  };
+  Unigram(const Vocab& vocab, Options options);
   void encode(std::string_view piece, EncodeScratch& scratch, std::vector<TokenId>& out) const override;
 
  private:
   const Vocab& vocab_;
-  std::vector<std::pair<std::string_view, TokenId>> sorted_;
-  std::array<std::pair<uint32_t, uint32_t>, 256> by_first_byte_{};
+  PrefixTable pieces_;
   std::array<TokenId, 256> byte_ids_;
-  bool byte_fallback_;
+  Options options_;
   double unknown_score_ = 0, highest_score_ = 0;
 };
 

@@ -75,16 +75,16 @@ constexpr std::string_view kSeedCoder[] = {QUERN_CONTRACTION
                                            "| ?[^\\s\\p{L}\\p{N}\\r\\n]+" QUERN_TAIL};
 // Kimi: runs of Han characters stand alone, words are made of the others.
 #define QUERN_NOT_HAN(letters) "[" letters "&&[^\\p{Han}]]"
-constexpr std::string_view kKimi[] =
-    {
-        "\\p{Han}+|[^\\r\\n\\p{L}\\p{N}]?" QUERN_NOT_HAN("\\p{Lu}\\p{Lt}\\p{Lm}\\p{Lo}\\p{M}") "*" QUERN_NOT_HAN(
-            "\\p{Ll}\\p{Lm}\\p{Lo}\\p{M}") "+" QUERN_CONTRACTION
-                                           "?|[^\\r\\n\\p{L}\\p{N}]?" QUERN_NOT_HAN("\\p{Lu}\\p{Lt}\\p{Lm}\\p{Lo}\\p{"
-                                                                                    "M}") "+" QUERN_NOT_HAN(
-                                               "\\p{Ll}\\p{Lm}\\p{Lo}\\p{M}") "*" QUERN_CONTRACTION
-                                                                              "?|\\p{N}{1,3}| "
-                                                                              "?[^\\s\\p{L}\\p{N}]+[\\r\\n]"
-                                                                              "*" QUERN_TAIL};
+constexpr std::string_view kKimi[] = {
+    "\\p{Han}+|[^\\r\\n\\p{L}\\p{N}]?" QUERN_NOT_HAN("\\p{Lu}\\p{Lt}\\p{Lm}\\p{Lo}\\p{M}") "*" QUERN_NOT_HAN(
+        "\\p{Ll}\\p{Lm}\\p{Lo}\\p{M}") "+" QUERN_CONTRACTION
+                                       "?|[^\\r\\n\\p{L}\\p{N}]?" QUERN_NOT_HAN(
+                                           "\\p{Lu}\\p{Lt}\\p{Lm}\\p{Lo}\\p{"
+                                           "M}") "+" QUERN_NOT_HAN("\\p{Ll}\\p{Lm}\\p{Lo}\\p{M}") "*" QUERN_CONTRACTION
+                                                                                                  "?|\\p{N}{1,3}| "
+                                                                                                  "?[^\\s\\p{L}\\p{N}]+"
+                                                                                                  "[\\r\\n]"
+                                                                                                  "*" QUERN_TAIL};
 // BPE over text whose blanks are escaped: only line ends part it.
 constexpr std::string_view kLines[] = {"[^\\n]+|\\n+"};
 

@@ -10,6 +10,7 @@ namespace quern {
 namespace {
 
 constexpr int kMaxDepth = 16;
+constexpr size_t kMaxRules = 32;  // published files have up to seven; each costs time to compile
 constexpr size_t kMaxSignBytes = 16;
 
 struct Piece {
@@ -111,6 +112,8 @@ Result<Pretokenizer> Pretokenizer::from_json(const Json* json) {
 }
 
 Status Pretokenizer::append_rule(std::string_view pattern, SplitBehavior behavior, bool invert) {
+  if (rules_.size() >= kMaxRules)
+    return make_error(ErrorCode::unsupported, "pre-tokenizer: more than {} rules", kMaxRules);
   auto regex = SplitRegex::compile(pattern);
   if (!regex) return std::move(regex).error().in("pre-tokenizer");
   rules_.push_back({*std::move(regex), behavior, invert});
@@ -150,7 +153,7 @@ Status Pretokenizer::append_byte_level(const Json& json) {
     if (!rules_.empty())
       return make_error(ErrorCode::unsupported,
                         "pre-tokenizer: ByteLevel with a prefix space after another split is not built here");
-    before_.add(Normalizer::Escape{" ", Normalizer::Escape::Prefix::always});
+    before_.add_escape(" ", Normalizer::Prefix::always);
   }
   byte_level_ = true;
   if (flag_of(json, "use_regex", true)) return append_rule(kGpt2Pattern, SplitBehavior::isolated);
@@ -167,9 +170,7 @@ Status Pretokenizer::append_split(const Json& json) {
   const std::string* literal = text_of(*pattern, "String");
   if (literal == nullptr)
     return make_error(ErrorCode::corrupt_data, "pre-tokenizer: Split: expected a String or Regex pattern");
-  QUERN_TRY(SplitRegex regex, SplitRegex::literal(*literal));
-  rules_.push_back({std::move(regex), *behavior, invert});
-  return {};
+  return append_rule(escaped_regex(*literal), *behavior, invert);
 }
 
 Status Pretokenizer::append_metaspace(const Json& json) {
@@ -179,16 +180,14 @@ Status Pretokenizer::append_metaspace(const Json& json) {
   const std::string sign = given != nullptr ? *given : "\xE2\x96\x81";
   if (sign.empty() || sign.size() > kMaxSignBytes)
     return make_error(ErrorCode::corrupt_data, "pre-tokenizer: Metaspace: expected one character as replacement");
-  using Prefix = Normalizer::Escape::Prefix;
+  using Prefix = Normalizer::Prefix;
   // Old files say add_prefix_space; new ones prepend_scheme.
   Prefix prefix = flag_of(json, "add_prefix_space", true) ? Prefix::always : Prefix::never;
   if (const std::string* scheme = text_of(json, "prepend_scheme"))
     prefix = *scheme == "never" ? Prefix::never : *scheme == "first" ? Prefix::first : Prefix::always;
-  before_.add(Normalizer::Escape{sign, prefix});
+  before_.add_escape(sign, prefix);
   if (!flag_of(json, "split", true)) return {};
-  QUERN_TRY(SplitRegex regex, SplitRegex::literal(sign));
-  rules_.push_back({std::move(regex), SplitBehavior::merged_with_next, false});
-  return {};
+  return append_rule(escaped_regex(sign), SplitBehavior::merged_with_next);
 }
 
 }  // namespace quern

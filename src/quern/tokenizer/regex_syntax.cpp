@@ -2,6 +2,7 @@
 #include "quern/tokenizer/regex_syntax.h"
 
 #include <algorithm>
+#include <utility>
 
 #include "quern/base/utf8.h"
 
@@ -320,19 +321,20 @@ class Parser {
     if (depth > kMaxDepth) return refuse("classes nested too deep");
     ++at_;
     const bool negative = eat("^");
-    CodePointSet all;
+    std::vector<CodePointSet::Range> ranges;
     std::vector<CodePointSet> factors;  // of &&
     for (bool first = true;; first = false) {
       if (done()) return refuse("a '[' without its ']'");
       if (peek() == ']' && !first) break;
       if (eat("&&")) {
-        factors.push_back(std::exchange(all, {}));
+        factors.emplace_back(std::exchange(ranges, {}));
         continue;
       }
-      QUERN_TRY(CodePointSet item, class_item(depth));
-      all = all.united(item);
+      QUERN_TRY(const CodePointSet item, class_item(depth));
+      ranges.insert(ranges.end(), item.ranges().begin(), item.ranges().end());
     }
     ++at_;
+    CodePointSet all(std::move(ranges));
     for (const CodePointSet& factor : factors) all = all.intersected(factor);
     return negative ? all.negated() : all;
   }
@@ -367,10 +369,13 @@ class Parser {
   }
 
   CodePointSet cased(char32_t first, char32_t last) const {
-    CodePointSet set({{first, last}});
-    if (!ignore_case_) return set;
-    for (char32_t cp = first; cp <= last && cp - first < 256; ++cp) set = set.united(with_other_case(cp));
-    return set;
+    std::vector<CodePointSet::Range> ranges = {{first, last}};
+    // Long ranges hold both cases, or none.
+    for (char32_t cp = first; ignore_case_ && cp <= last && cp - first < 256; ++cp) {
+      const CodePointSet both = with_other_case(cp);
+      ranges.insert(ranges.end(), both.ranges().begin(), both.ranges().end());
+    }
+    return CodePointSet(std::move(ranges));
   }
 
   std::string_view text_;

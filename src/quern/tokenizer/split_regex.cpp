@@ -2,8 +2,8 @@
 #include "quern/tokenizer/split_regex.h"
 
 #include <algorithm>
-#include <functional>
 #include <map>
+#include <utility>
 
 #include "quern/base/utf8.h"
 #include "quern/tokenizer/regex_syntax.h"
@@ -14,7 +14,8 @@ namespace {
 constexpr int kMaxProgram = 4000;
 constexpr int kMaxSymbols = 250;
 constexpr int kMaxStates = 3000;
-constexpr int64_t kMaxWork = 60'000'000;  // closure steps during construction: well under a second
+constexpr int64_t kMaxWork = 20'000'000;       // closure steps during construction: well under a second
+constexpr size_t kMaxWaste = size_t{1} << 24;  // characters read in vain: a tenth of a second
 constexpr uint16_t kMatched = 0x8000;
 constexpr uint16_t kDead = 0, kStart = 1;
 
@@ -99,7 +100,7 @@ class ProgramWriter {
 class AutomatonBuilder {
  public:
   AutomatonBuilder(const RegexTree& tree, std::vector<Instruction> code, int entry)
-      : tree_(tree), code_(std::move(code)), entry_(entry), seen_(code_.size(), 0) {}
+      : tree_(tree), code_(std::move(code)), entry_(entry), seen_(code_.size(), 0), follows_(code_.size(), 0) {}
 
   Result<SplitRegex> build() {
     QUERN_TRY_STATUS(divide_alphabet());
@@ -169,8 +170,7 @@ class AutomatonBuilder {
             if (symbol < 0 ? i.at_end : static_cast<bool>(members_[symbol][i.set])) stack_.push_back(i.next);
             break;
           case Op::set:
-            if (symbol >= 0 && members_[symbol][i.set] &&
-                std::find(successors.begin(), successors.end(), i.next) == successors.end())
+            if (symbol >= 0 && members_[symbol][i.set] && std::exchange(follows_[i.next], round_) != round_)
               successors.push_back(i.next);
             break;
         }
@@ -249,7 +249,7 @@ class AutomatonBuilder {
   std::vector<Instruction> code_;
   int entry_;
   std::vector<std::vector<bool>> members_;  // [symbol][set]
-  std::vector<uint64_t> seen_;
+  std::vector<uint64_t> seen_, follows_;    // the last round that met an instruction
   std::vector<int> stack_;
   uint64_t round_ = 0;
   int64_t work_ = 0;
@@ -263,13 +263,13 @@ Result<SplitRegex> SplitRegex::compile(std::string_view pattern) {
   return AutomatonBuilder(tree, std::move(writer.code_), entry).build();
 }
 
-Result<SplitRegex> SplitRegex::literal(std::string_view text) {
+std::string escaped_regex(std::string_view text) {
   std::string pattern;
   for (const char c : text) {
     if (std::string_view("\\^$.|?*+()[]{}").find(c) != std::string_view::npos) pattern += '\\';
     pattern += c;
   }
-  return compile(pattern);
+  return pattern;
 }
 
 SplitRegex::Symbol SplitRegex::symbol_of(char32_t cp) const {
@@ -340,7 +340,7 @@ std::vector<Span> SplitRegex::find_all(std::string_view text) const {
     if (end > begin) matches.push_back({begin, end});
     begin = end > begin ? end : begin + first_length;
     if (wasted > patience && !have_starts) have_starts = can_start_anywhere_later(text, begin, starts);
-    if (wasted > 64 * patience) break;
+    if (wasted > kMaxWaste + 64 * patience) break;
   }
   return matches;
 }

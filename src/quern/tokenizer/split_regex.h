@@ -3,6 +3,7 @@
 
 #include <cstdint>
 #include <span>
+#include <string>
 #include <string_view>
 #include <vector>
 
@@ -27,8 +28,6 @@ struct Span {
 class SplitRegex {
  public:
   static Result<SplitRegex> compile(std::string_view pattern);
-  /// Matches exactly this text.
-  static Result<SplitRegex> literal(std::string_view text);
 
   /// All matches from left to right, empty ones left out. Broken UTF-8: each maximal invalid part is one kNoCharacter.
   std::vector<Span> find_all(std::string_view text) const;
@@ -52,5 +51,8 @@ class SplitRegex {
   std::vector<uint16_t> back_next_;
   std::vector<bool> back_starts_;
 };
+
+/// The pattern that matches exactly this text.
+std::string escaped_regex(std::string_view text);
 
 }  // namespace quern

@@ -24,7 +24,7 @@ inline std::filesystem::path shared_folder() {
 }
 
 inline std::filesystem::path tokenizer_test_data() {
-  return std::filesystem::path(QUERN_SOURCE_DIR) / "tests/data/tokenizer";
+  return std::filesystem::path(QUERN_SOURCE_DIR) / "tests/data/tokenizers";
 }
 
 /// A file's text, unpacked if its name ends in .xz.

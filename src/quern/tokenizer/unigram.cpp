@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 #include <algorithm>
+#include <cmath>
 #include <limits>
 
 #include "quern/base/utf8.h"
@@ -22,9 +23,9 @@ struct Best {
 
 }  // namespace
 
-Unigram::Unigram(const Vocab& vocab, bool byte_fallback) : vocab_(vocab), byte_fallback_(byte_fallback) {
+Unigram::Unigram(const Vocab& vocab, Options options) : vocab_(vocab), options_(options) {
   byte_ids_.fill(-1);
-  double lowest = 0;
+  double lowest = 0, highest = -std::numeric_limits<double>::infinity();
   for (TokenId id = 0; id < vocab.size(); ++id) {
     const Token& t = vocab[id];
     if (t.type == TokenType::byte) {
@@ -33,21 +34,15 @@ Unigram::Unigram(const Vocab& vocab, bool byte_fallback) : vocab_(vocab), byte_f
     if ((t.type != TokenType::normal && t.type != TokenType::user_defined) || t.text.empty() ||
         t.text.size() > kMaxPieceBytes)
       continue;
-    sorted_.emplace_back(t.text, id);
+    pieces_.add(t.text, id);
     if (t.type != TokenType::normal) continue;
-    lowest = std::min(lowest, static_cast<double>(t.score));
-    highest_score_ = sorted_.size() == 1 ? t.score : std::max(highest_score_, static_cast<double>(t.score));
+    lowest = std::min(lowest, t.score);
+    highest = std::max(highest, t.score);
   }
-  if (std::find(byte_ids_.begin(), byte_ids_.end(), -1) != byte_ids_.end()) byte_fallback_ = false;
+  if (std::find(byte_ids_.begin(), byte_ids_.end(), -1) != byte_ids_.end()) options_.byte_fallback = false;
   unknown_score_ = lowest - kUnknownPenalty;
-  std::sort(sorted_.begin(), sorted_.end());
-  const auto same = [](const auto& a, const auto& b) { return a.first == b.first; };
-  sorted_.erase(std::unique(sorted_.begin(), sorted_.end(), same), sorted_.end());
-  for (uint32_t i = 0; i < sorted_.size(); ++i) {
-    auto& [begin, end] = by_first_byte_[static_cast<uint8_t>(sorted_[i].first[0])];
-    if (begin == end) begin = i;
-    end = i + 1;
-  }
+  if (std::isfinite(highest)) highest_score_ = highest;
+  pieces_.build();
 }
 
 void Unigram::encode(std::string_view piece, EncodeScratch&, std::vector<TokenId>& out) const {
@@ -61,33 +56,18 @@ void Unigram::encode(std::string_view piece, EncodeScratch&, std::vector<TokenId
     const double base = best[at].score;
     const auto offer = [&](size_t length, double score, TokenId id) {
       Best& b = best[at + length];
-      if (base + score > b.score) b = {base + score, id, static_cast<uint32_t>(length)};
+      const double sum = options_.sum == Sum::in_float ? static_cast<float>(base + score) : base + score;
+      if (sum > b.score) b = {sum, id, static_cast<uint32_t>(length)};
     };
     bool single = false;
-    auto [low, high] = by_first_byte_[static_cast<uint8_t>(piece[at])];
-    for (size_t length = 1; low < high; ++length) {  // the pieces that begin with these `length` bytes
-      if (sorted_[low].first.size() == length) {
-        const Token& t = vocab_[sorted_[low].second];
-        const double score = t.type == TokenType::user_defined
-                                 ? static_cast<double>(length) * highest_score_ - kUserDefinedMargin
-                                 : static_cast<double>(t.score);
-        offer(length, score, sorted_[low].second);
-        single = single || length == character;
-        ++low;
-      }
-      if (at + length >= piece.size()) break;
-      const char next = piece[at + length];
-      const auto begin = sorted_.begin();
-      const auto range = std::equal_range(begin + low, begin + high, next, [length](const auto& a, const auto& b) {
-        constexpr bool entry_first = !std::is_same_v<std::decay_t<decltype(a)>, char>;
-        if constexpr (entry_first)
-          return static_cast<uint8_t>(a.first[length]) < static_cast<uint8_t>(b);
-        else
-          return static_cast<uint8_t>(a) < static_cast<uint8_t>(b.first[length]);
-      });
-      low = static_cast<uint32_t>(range.first - begin);
-      high = static_cast<uint32_t>(range.second - begin);
-    }
+    pieces_.for_each_prefix(piece.substr(at), [&](size_t length, TokenId id) {
+      const Token& t = vocab_[id];
+      offer(length,
+            t.type == TokenType::user_defined ? static_cast<double>(length) * highest_score_ - kUserDefinedMargin
+                                              : t.score,
+            id);
+      single = single || length == character;
+    });
     if (!single) offer(character, unknown_score_, -1);
     at += character;
   }
@@ -103,7 +83,7 @@ void Unigram::encode(std::string_view piece, EncodeScratch&, std::vector<TokenId
     const bool unknown = ids[i] < 0;
     if (!unknown) {
       out.push_back(ids[i]);
-    } else if (byte_fallback_) {
+    } else if (options_.byte_fallback) {
       for (size_t at = cuts[i].begin; at < cuts[i].end; ++at) out.push_back(byte_ids_[static_cast<uint8_t>(piece[at])]);
     } else if (vocab_.unknown() && !after_unknown) {  // neighbouring unknown characters are one token
       out.push_back(*vocab_.unknown());

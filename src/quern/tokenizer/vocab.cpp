@@ -67,6 +67,11 @@ constexpr std::array<int16_t, 0x144> kByteOfSpelling = [] {
 
 }  // namespace
 
+double usable_score(double score) {
+  constexpr double kLimit = 1e9;
+  return score > -kLimit ? std::min(score, kLimit) : -kLimit;  // NaN too
+}
+
 TextIndex::TextIndex(size_t expected) : entries_(std::bit_ceil(std::max<size_t>(16, 2 * expected))) {}
 
 bool TextIndex::insert(std::string_view key, TokenId id) {

@@ -18,7 +18,7 @@ enum class TokenType : uint8_t { undefined, normal, unknown, control, user_defin
 struct Token {
   std::string text;   ///< as the file spells it
   std::string bytes;  ///< what it stands for in text
-  float score = 0;
+  double score = 0;
   TokenType type = TokenType::undefined;  ///< undefined: no token has this id
   bool visible = false;                   ///< a control token that is part of the text all the same (gpt-oss channels)
   bool strip_left = false, strip_right = false, single_word = false;
@@ -30,6 +30,9 @@ struct Token {
   }
   bool is_control() const { return type == TokenType::control || type == TokenType::unknown; }
 };
+
+/// A score as files may have it, made finite: sums of them must stay comparable.
+double usable_score(double score);
 
 /// string -> id, an open hash table; the keys belong to someone who stays where he is.
 class TextIndex {

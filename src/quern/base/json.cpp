@@ -3,10 +3,11 @@
 
 #include <simdjson.h>
 
+#include <algorithm>
 #include <charconv>
 #include <cmath>
 #include <limits>
-#include <set>
+#include <numeric>
 
 #include "quern/base/utf8.h"
 
@@ -52,7 +53,6 @@ struct Converter {
 
   Result<Json> object(sj::ondemand::object in, int depth) {
     Json::Object out;
-    std::set<std::string, std::less<>> seen;
     for (auto field : in) {
       std::string_view key;
       QUERN_JSON_TRY(field.unescaped_key().get(key));
@@ -60,15 +60,45 @@ struct Converter {
       sj::ondemand::value member;
       QUERN_JSON_TRY(field.value().get(member));
       QUERN_TRY(Json converted, value(member, depth + 1));
-      if (!seen.insert(name).second) {
-        if (unique_keys) return make_error(ErrorCode::corrupt_data, "JSON: key '{}' stands twice", name);
-        for (auto& [k, v] : out)
-          if (k == name) v = std::move(converted);
-        continue;
-      }
       out.emplace_back(std::move(name), std::move(converted));
     }
+    QUERN_TRY_STATUS(merge_repeated(out));
     return Json(std::move(out));
+  }
+
+  /// A key that stands several times keeps its first place and its last value. By sorting: comparing each key with each
+  /// would let a document of a megabyte take hours.
+  Status merge_repeated(Json::Object& members) const {
+    std::vector<size_t> order(members.size());
+    std::iota(order.begin(), order.end(), size_t{0});
+    const auto before = [&](size_t a, size_t b) {
+      const int by_key = members[a].first.compare(members[b].first);
+      return by_key < 0 || (by_key == 0 && a < b);
+    };
+    std::sort(order.begin(), order.end(), before);
+    std::vector<size_t> dropped;
+    for (size_t i = 0, first = 0; i < order.size(); ++i) {
+      if (i == 0 || members[order[i]].first != members[order[first]].first) {
+        first = i;
+        continue;
+      }
+      if (unique_keys)
+        return make_error(ErrorCode::corrupt_data, "JSON: key {} stands twice",
+                          json_quote(std::string_view(members[order[i]].first).substr(0, 80)));
+      members[order[first]].second = std::move(members[order[i]].second);
+      dropped.push_back(order[i]);
+    }
+    if (dropped.empty()) return {};
+    std::sort(dropped.begin(), dropped.end());
+    size_t kept = dropped.front(), next = 0;
+    for (size_t i = kept; i < members.size(); ++i) {
+      if (next < dropped.size() && dropped[next] == i)
+        ++next;
+      else
+        members[kept++] = std::move(members[i]);
+    }
+    members.resize(kept);
+    return {};
   }
 
   Result<Json> array(sj::ondemand::array in, int depth) {
@@ -203,7 +233,7 @@ void dump_value(const Json& v, int indent, int depth, std::string& out) {
 }
 
 /// A document that is one scalar: simdjson's value interface wants a container around it.
-Result<Json> parse_padded(const sj::padded_string& text, bool unique_keys) {
+Result<Json> parse_padded(sj::padded_string_view text, bool unique_keys) {
   sj::ondemand::parser parser;
   sj::ondemand::document document;
   QUERN_JSON_TRY(parser.iterate(text).get(document));
@@ -246,7 +276,9 @@ Result<Json> Json::parse(std::string_view text, bool unique_keys) {
   wrapped += '[';
   wrapped += text;
   wrapped += ']';
-  return parse_padded(sj::padded_string(wrapped), unique_keys);
+  const size_t bytes = wrapped.size();
+  wrapped.append(sj::SIMDJSON_PADDING, ' ');  // simdjson reads in blocks beyond the end
+  return parse_padded(sj::padded_string_view(wrapped.data(), bytes, wrapped.size()), unique_keys);
 }
 
 const Json* Json::find(std::string_view key) const {

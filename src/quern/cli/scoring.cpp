@@ -4,16 +4,9 @@
 #include <algorithm>
 #include <cmath>
 
-namespace quern {
+#include "quern/sample/logprobs.h"
 
-double log_sum_exp(std::span<const float> logits) {
-  if (logits.empty()) return -INFINITY;
-  const double top = *std::ranges::max_element(logits);
-  if (!std::isfinite(top)) return top;
-  double sum = 0;
-  for (float x : logits) sum += std::exp(static_cast<double>(x) - top);
-  return top + std::log(sum);
-}
+namespace quern {
 
 double negative_log_likelihood(std::span<const float> logits, int32_t id) {
   return log_sum_exp(logits) - static_cast<double>(logits[static_cast<size_t>(id)]);

@@ -7,9 +7,6 @@
 
 namespace quern {
 
-/// log(sum(exp(logits))), in double.
-double log_sum_exp(std::span<const float> logits);
-
 /// -log p(id), in nats.
 double negative_log_likelihood(std::span<const float> logits, int32_t id);
 

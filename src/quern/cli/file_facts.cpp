@@ -74,8 +74,8 @@ Json memory_json(const Model& model, KvType kv) {
 
 void add_model(Json& out, const ModelSource& source, const LoadOptions& options) {
   Pool pool(1);
-  const LoadContext context{kernel_table(options.isa.value_or(best_isa())), pool, [](int64_t, int64_t) { return true; },
-                            Weights::outline};
+  const auto go_on = [](int64_t, int64_t) { return true; };
+  const LoadContext context{kernel_table(options.isa.value_or(best_isa())), pool, go_on, Weights::outline};
   const auto model = load_model(source, context);
   if (!model) {
     out.set("parameters", source.elements());

@@ -1,0 +1,70 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "quern/cli/model_path.h"
+
+#include <gtest/gtest.h>
+#include <unistd.h>
+
+#include <fstream>
+
+namespace quern {
+namespace {
+
+namespace fs = std::filesystem;
+
+class ModelPath : public testing::Test {
+ protected:
+  fs::path root = fs::temp_directory_path() / ("quern_models_" + std::to_string(::getpid()));
+  void SetUp() override {
+    put("own/alpha.gguf", 10);
+    put("own/beta-00002-of-00002.gguf", 5);
+    put("own/beta-00001-of-00002.gguf", 7);
+    put("own/org/gamma/config.json", 2);
+    put("own/org/gamma/model.safetensors", 30);
+    put("own/a/b/c/too-deep.gguf", 1);
+    put("own/notes.txt", 1);
+    put("cache/alpha.gguf", 99);
+    put("cache/delta.Q4_K.gguf", 1);
+  }
+  void TearDown() override { fs::remove_all(root); }
+  void put(const fs::path& path, size_t bytes) const {
+    fs::create_directories((root / path).parent_path());
+    std::ofstream(root / path) << std::string(bytes, 'x');
+  }
+  std::vector<fs::path> folders() const { return {root / "own", root / "cache"}; }
+};
+
+TEST_F(ModelPath, lists_files_splits_and_folders_once) {
+  const auto models = list_models(folders());
+  ASSERT_EQ(models.size(), 4u);
+  EXPECT_EQ(models[0].name, "alpha");
+  EXPECT_EQ(models[0].bytes, 10) << "the first folder's";
+  EXPECT_EQ(models[1].name, "beta");
+  EXPECT_EQ(models[1].path.filename(), "beta-00001-of-00002.gguf");
+  EXPECT_EQ(models[1].bytes, 12);
+  EXPECT_EQ(models[2].name, "delta.Q4_K");
+  EXPECT_EQ(models[3].name, "gamma");
+  EXPECT_EQ(models[3].format, "safetensors");
+  EXPECT_EQ(models[3].bytes, 30);
+}
+
+TEST_F(ModelPath, finds_paths_then_names) {
+  EXPECT_EQ(find_model((root / "own/alpha.gguf").string(), folders()).value(), root / "own/alpha.gguf");
+  EXPECT_EQ(find_model("gamma", folders()).value(), root / "own/org/gamma");
+  EXPECT_EQ(find_model("delta.Q4_K", folders()).value(), root / "cache/delta.Q4_K.gguf");
+  EXPECT_EQ(find_model("delta.Q4_K.gguf", folders()).value(), root / "cache/delta.Q4_K.gguf");
+  EXPECT_EQ(find_model("beta", folders()).value().filename(), "beta-00001-of-00002.gguf");
+}
+
+TEST_F(ModelPath, what_is_missing_is_named_with_the_nearest) {
+  const auto near = find_model("alhpa", folders());
+  ASSERT_FALSE(near);
+  EXPECT_EQ(near.error().code, ErrorCode::not_found);
+  EXPECT_EQ(near.error().message,
+            "alhpa: expected a file, a folder or a name that `quern list` shows, found nothing (nearest name: alpha)");
+  EXPECT_EQ(find_model("/nonexistent/else.bin", folders()).error().message.find("nearest"), std::string::npos);
+  EXPECT_FALSE(find_model("", {}));
+  EXPECT_FALSE(find_model(std::string(100000, 'x'), folders()));
+}
+
+}  // namespace
+}  // namespace quern

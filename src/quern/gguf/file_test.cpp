@@ -234,6 +234,22 @@ TEST_F(GgufSplit, parts_that_do_not_belong_together_are_refused) {
   EXPECT_FALSE(File::open(path(0)));
 }
 
+TEST_F(GgufSplit, every_total_must_be_met) {
+  write(1, 2, 4, {"c"});  // the second part says four in all
+  auto f = File::open(path(0));
+  ASSERT_FALSE(f);
+  EXPECT_EQ(f.error().message, path(1).string() + ": split.tensors.count: expected 4 tensors in all parts, found 3");
+}
+
+TEST_F(GgufSplit, the_name_must_be_as_the_metadata_says) {
+  fs::rename(path(1), dir_ / "other.gguf");
+  auto f = File::open(dir_ / "other.gguf");
+  ASSERT_FALSE(f);
+  EXPECT_EQ(f.error().message,
+            (dir_ / "other.gguf").string() +
+                ": expected a name that ends in -00002-of-00002.gguf as its metadata says, found other.gguf");
+}
+
 TEST(GgufWriter, leaves_nothing_behind_when_it_fails) {
   const fs::path dir = fs::temp_directory_path() / ("quern_writer_" + std::to_string(::getpid()));
   fs::create_directories(dir);

@@ -24,6 +24,7 @@ void read_metadata(const File& file) {
       const auto text = entry.value.string(i);
       const bool is_text = entry.value.element_type() == quern::gguf::ValueType::string;
       require(text.has_value() == is_text);
+      // Touches every byte.
       if (text) require(std::count(text->begin(), text->end(), '\0') <= static_cast<int64_t>(text->size()));
       require(!(is_text && entry.value.number(i)) && (!entry.value.integer(i) || entry.value.number(i)));
       require(!entry.value.boolean(i) || entry.value.integer(i));

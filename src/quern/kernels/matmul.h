@@ -41,7 +41,7 @@ constexpr int code_bytes(Codes c) { return kPanelRows * kGroupColumns / (codes_a
 constexpr int scale_bytes(Scales s) { return kPanelRows * scales_per_group(s) * (scales_are_half(s) ? 2 : 4); }
 constexpr int group_bytes(Codes c, Scales s) { return scale_bytes(s) * (scales_have_min(s) ? 2 : 1) + code_bytes(c); }
 
-/// Where a product goes: rows x tokens, the rows of one panel.
+/// Where a product goes: rows x tokens.
 struct PanelOutput {
   float* y;  ///< row r of token t: y[t * stride + r]
   int64_t stride;

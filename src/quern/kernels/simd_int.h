@@ -129,7 +129,12 @@ struct Dot {
     if constexpr (C == Codes::wide_bytes || C == Codes::wide_table) inputs = sign_bytes(inputs, codes.sign);
     const IntReg products = byte_products(codes.magnitude, inputs);
     part = step % kSteps == 0 ? products : add_16(part, products);
-    if (step % kSteps == kSteps - 1 || step == steps - 1) sum = add_32(sum, pair_products(part, int_words(0x10001)));
+    // GCC would turn the chains of sums into trees, whose parts do not fit in 16 registers.
+    asm("" : "+x"(part));
+    if (step % kSteps == kSteps - 1 || step == steps - 1) {
+      sum = add_32(sum, pair_products(part, int_words(0x10001)));
+      asm("" : "+x"(sum));
+    }
   }
 };
 

@@ -117,19 +117,18 @@ Result<fs::path> folder_of(const fs::path& given) {
   return given.has_parent_path() ? given.parent_path() : fs::path(".");
 }
 
-/// The template of a tokenizer_config.json: a text, or several of which one is named "default".
-Result<std::optional<std::string>> template_in(const Json& config) {
-  using Found = std::optional<std::string>;
+/// The template in a tokenizer_config.json: a text, or several of which one is named "default". Null if there is none.
+Result<const Json*> template_in(const Json& config) {
   const Json* text = config.find("chat_template");
-  if (!text || text->is_null()) return Found();
-  if (text->is_string()) return Found(text->string());
+  if (!text || text->is_null()) return nullptr;
+  if (text->is_string()) return text;
   if (!text->is_array())
     return make_error(ErrorCode::corrupt_data, "chat_template: expected a string or a list of templates");
   for (const Json& named : text->array()) {
     const Json *name = named.find("name"), *body = named.find("template");
     if (!name || !name->is_string() || !body || !body->is_string())
       return make_error(ErrorCode::corrupt_data, "chat_template: expected a list of {{name, template}}");
-    if (name->string() == "default") return Found(body->string());
+    if (name->string() == "default") return body;
   }
   return make_error(ErrorCode::not_found, "chat_template: expected one named default, found {} others",
                     text->array().size());
@@ -206,7 +205,7 @@ Result<std::optional<std::string>> Folder::chat_template() const {
     QUERN_TRY(const Json config, read_json(path, kMostTokenizerConfigBytes));
     auto found = template_in(config);
     if (!found) return std::move(found).error().in(path.string());
-    if (*found) return found;
+    if (*found) return std::optional((*found)->string());
   }
   return std::optional<std::string>();
 }

@@ -16,13 +16,13 @@ Status Runtime::reserve(int64_t bytes) {
 
 Value Runtime::string(Text text, bool markup) {
   const auto bytes = static_cast<int64_t>(text.memory_bytes());
-  steps_ += bytes / 1024;
+  steps_ += 1 + bytes / 1024;
   return Value(heap.make<StringObject>(bytes, Kind::string, std::move(text), markup));
 }
 
 Value Runtime::list(Values items, Kind kind) {
   const auto bytes = static_cast<int64_t>(items.size() * sizeof(Value));
-  steps_ += bytes / 1024;
+  steps_ += 1 + bytes / 1024;
   return Value(heap.make<ListObject>(bytes, kind, std::move(items)));
 }
 

@@ -20,8 +20,8 @@ class Runtime {
     if (steps_ > limits.max_steps || heap.used_bytes() > limits.max_memory_bytes) return exhausted();
     return {};
   }
-  /// Before work over so many bytes that costs about a nanosecond each.
-  Status spend_bytes(size_t bytes) { return spend(static_cast<int64_t>(bytes / 64)); }
+  /// Before work over so many bytes that looks at each of them.
+  Status spend_bytes(size_t bytes) { return spend(static_cast<int64_t>(bytes / 32)); }
   /// Refuses before something of this size is built.
   Status reserve(int64_t bytes);
   Error exhausted() const;

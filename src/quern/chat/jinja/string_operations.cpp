@@ -32,6 +32,7 @@ Result<Text> replaced(Runtime& rt, const Text& text, std::string_view old_text, 
          i += i < text.size() ? static_cast<size_t>(utf8_decode(text.view().substr(i)).length) : 1)
       places.push_back(i);
   }
+  QUERN_TRY_STATUS(rt.spend(static_cast<int64_t>(places.size())));
   int64_t added = 0;
   if (__builtin_mul_overflow(static_cast<int64_t>(places.size()), static_cast<int64_t>(new_text.memory_bytes() + 16),
                              &added))

@@ -55,19 +55,29 @@ bool cased_after(std::string_view rest) {
   while (!rest.empty()) {
     const Utf8Step step = utf8_decode(rest);
     if (!is_case_ignorable(step.code_point)) return is_cased(step.code_point);
-    rest.remove_prefix(step.length);
+    rest.remove_prefix(static_cast<size_t>(step.length));
+  }
+  return false;
+}
+
+bool cased_before(std::string_view text) {
+  while (!text.empty()) {
+    size_t start = text.size() - 1;
+    while (start > 0 && (static_cast<unsigned char>(text[start]) & 0xC0) == 0x80) --start;
+    const char32_t c = utf8_decode(text.substr(start)).code_point;
+    if (!is_case_ignorable(c)) return is_cased(c);
+    text = text.substr(0, start);
   }
   return false;
 }
 
 /// Lower case of one character inside its text: a capital sigma at the end of a word has a form of its own.
-/// `cased_before`: the nearest character before it that is not ignorable is cased.
-void append_lower(std::string& out, char32_t c, bool cased_before, std::string_view rest) {
-  if (c == 0x3A3 && cased_before && !cased_after(rest)) return utf8_append(out, 0x3C2);
+void append_lower(std::string& out, char32_t c, std::string_view before, std::string_view after) {
+  if (c == 0x3A3 && cased_before(before) && !cased_after(after)) return utf8_append(out, 0x3C2);
   append_case(out, c, Case::lower);
 }
 
-/// Maps character by character: map(out, code point, rest of the text), keeping who wrote it.
+/// Maps character by character: map(out, code point, text before, text after), keeping who wrote it.
 template <typename Map>
 Text map_chars(const Text& text, Map map) {
   Text out;
@@ -77,8 +87,9 @@ Text map_chars(const Text& text, Map map) {
     mapped.clear();
     for (size_t i = 0; i < run.size();) {
       const Utf8Step step = utf8_decode(run.substr(i));
-      i += step.length;
-      map(mapped, step.code_point, text.view().substr(position + i));
+      const size_t start = position + i;
+      i += static_cast<size_t>(step.length);
+      map(mapped, step.code_point, text.view().substr(0, start), text.view().substr(position + i));
     }
     position += run.size();
     out.append(mapped, user);
@@ -169,6 +180,12 @@ bool is_name_part(char32_t c) {
 }
 
 void append_case(std::string& out, char32_t c, Case to) {
+  if (c < 0x80) {
+    const bool letter = (c | 0x20) >= 'a' && (c | 0x20) <= 'z';
+    const bool raise = to == Case::upper || to == Case::title;
+    out += static_cast<char>(!letter ? c : raise ? c & ~char32_t{0x20} : c | 0x20);
+    return;
+  }
   const auto cp = static_cast<utf8proc_int32_t>(c);
   switch (to) {
     case Case::upper:
@@ -186,36 +203,53 @@ void append_case(std::string& out, char32_t c, Case to) {
   }
 }
 
+namespace {
+
+/// Most text is ASCII, and most of the rest is long: one pass without decoding.
+Text convert_ascii(const Text& text, bool raise) {
+  Text out;
+  std::string mapped;
+  text.for_each_run([&](std::string_view run, bool user) {
+    mapped.assign(run);
+    const char first = raise ? 'a' : 'A';
+    for (char& c : mapped)
+      if (c >= first && c <= first + 25) c = static_cast<char>(c ^ 0x20);
+    out.append(mapped, user);
+  });
+  return out;
+}
+
+}  // namespace
+
 Text convert_case(const Text& text, Case to) {
-  bool cased_before = false;
-  return map_chars(text, [&](std::string& out, char32_t c, std::string_view rest) {
-    if (to != Case::lower) return append_case(out, c, to);
-    append_lower(out, c, cased_before, rest);
-    if (!is_case_ignorable(c)) cased_before = is_cased(c);
+  const bool ascii = std::all_of(text.bytes().begin(), text.bytes().end(),
+                                 [](char c) { return static_cast<unsigned char>(c) < 0x80; });
+  if (ascii) return convert_ascii(text, to == Case::upper || to == Case::title);
+  return map_chars(text, [&](std::string& out, char32_t c, std::string_view before, std::string_view after) {
+    if (to == Case::lower)
+      append_lower(out, c, before, after);
+    else
+      append_case(out, c, to);
   });
 }
 
 Text capitalized(const Text& text) {
-  bool first = true, cased_before = false;
-  return map_chars(text, [&](std::string& out, char32_t c, std::string_view rest) {
-    if (first)
+  return map_chars(text, [&](std::string& out, char32_t c, std::string_view before, std::string_view after) {
+    if (before.empty())
       append_case(out, c, Case::title);
     else
-      append_lower(out, c, cased_before, rest);
-    first = false;
-    if (!is_case_ignorable(c)) cased_before = is_cased(c);
+      append_lower(out, c, before, after);
   });
 }
 
 Text titled(const Text& text) {
-  bool in_word = false, cased_before = false;
-  return map_chars(text, [&](std::string& out, char32_t c, std::string_view rest) {
+  bool in_word = false;
+  return map_chars(text, [&](std::string& out, char32_t c, std::string_view before, std::string_view after) {
     if (in_word)
-      append_lower(out, c, cased_before, rest);
+      append_lower(out, c, before, after);
     else
       append_case(out, c, Case::title);
     in_word = is_cased(c);
-    if (!is_case_ignorable(c)) cased_before = in_word;
   });
 }
 

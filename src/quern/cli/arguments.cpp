@@ -216,13 +216,13 @@ std::optional<std::string> Arguments::positional(size_t index) const {
   return index < positionals_.size() ? std::optional(positionals_[index]) : std::nullopt;
 }
 
-/// One pass over the words of a command.
+/// One pass over the words of a command; of none: common options alone, before --help or --version.
 class LineParser {
  public:
-  explicit LineParser(const Command& command) : command_(command) { out_.command_ = &command; }
+  explicit LineParser(const Command* command) : command_(command) { out_.command_ = command; }
 
   Result<Invocation> parse(std::span<const std::string> words) {
-    bool options_end = false;
+    bool options_end = false, version = false;
     for (size_t i = 0; i < words.size(); ++i) {
       const std::string& word = words[i];
       if (options_end || word.size() < 2 || word[0] != '-') {
@@ -230,21 +230,26 @@ class LineParser {
       } else if (word == "--") {
         options_end = true;
       } else if (word == "-h" || word == "--help") {
-        return Invocation{Invocation::Kind::help, &command_, {}};
+        return Invocation{Invocation::Kind::help, command_, {}};
       } else if (word == "--version") {
-        return Invocation{Invocation::Kind::version, nullptr, {}};
+        version = true;
       } else {
         QUERN_TRY_STATUS(take_option(words, i));
       }
     }
+    if (version) return Invocation{Invocation::Kind::version, nullptr, std::move(out_)};
+    if (!command_)
+      return make_error(ErrorCode::invalid_argument, "expected a command before the option {}", shown(words[0]));
     QUERN_TRY_STATUS(check_positionals());
-    return Invocation{Invocation::Kind::run, &command_, std::move(out_)};
+    return Invocation{Invocation::Kind::run, command_, std::move(out_)};
   }
 
  private:
+  Error in_command(Error error) const { return command_ ? std::move(error).in(command_->name) : error; }
+
   template <typename... Args>
   Error wrong(fmt::format_string<Args...> format, Args&&... args) const {
-    return make_error(ErrorCode::invalid_argument, format, std::forward<Args>(args)...).in(command_.name);
+    return in_command(make_error(ErrorCode::invalid_argument, format, std::forward<Args>(args)...));
   }
 
   /// words[i] is an option; moves i to its last word.
@@ -252,7 +257,7 @@ class LineParser {
     const std::string_view word = words[i];
     const size_t equals = word.find('=');
     const std::string_view name = word.substr(0, equals);
-    const OptionSpec* option = find_option(&command_, name);
+    const OptionSpec* option = find_option(command_, name);
     if (!option) return unknown(name);
     Arguments::Given given{option, {}, 0, 0};
     if (equals != std::string_view::npos) {
@@ -262,12 +267,12 @@ class LineParser {
     } else if (option->type != OptionType::flag) {
       if (i + 1 == words.size()) return wrong("{}: expected {}, found nothing", name, expected_text(*option));
       given.text = words[++i];
-      if (find_option(&command_, given.text))  // most likely a forgotten value
+      if (find_option(command_, given.text))  // most likely a forgotten value
         return wrong("{}: expected {}, found the option {} (write {}={} to mean it)", name, expected_text(*option),
                      given.text, name, given.text);
     }
     auto good = check_value(*option, given.text, given.integer, given.number);
-    if (!good) return std::move(good).error().in(command_.name);
+    if (!good) return in_command(std::move(good).error());
     out_.given_.push_back(std::move(given));
     return {};
   }
@@ -275,11 +280,11 @@ class LineParser {
   Error unknown(std::string_view name) const {
     const bool negative = name.size() > 1 && name.find_first_not_of("-.0123456789") == std::string_view::npos;
     if (negative) return wrong("unknown option {}: put -- before an argument that begins with a dash", shown(name));
-    return wrong("unknown option {}: did you mean {}?", shown(name), nearest_name(name, option_names(&command_)));
+    return wrong("unknown option {}: did you mean {}?", shown(name), nearest_name(name, option_names(command_)));
   }
 
   Status check_positionals() const {
-    const auto& specs = command_.positionals;
+    const auto& specs = command_->positionals;
     const size_t found = out_.positionals_.size();
     const bool open_end = !specs.empty() && specs.back().repeatable;
     if (found > specs.size() && !open_end)
@@ -287,11 +292,12 @@ class LineParser {
                    specs.empty() ? "no argument" : fmt::format("no argument after {}", specs.back().name),
                    shown(out_.positionals_[specs.size()]));
     for (size_t i = found; i < specs.size(); ++i)
-      if (specs[i].required) return wrong("expected {}, found nothing (quern {} --help)", specs[i].name, command_.name);
+      if (specs[i].required)
+        return wrong("expected {}, found nothing (quern {} --help)", specs[i].name, command_->name);
     return {};
   }
 
-  const Command& command_;
+  const Command* command_;
   Arguments out_;
 };
 
@@ -311,19 +317,13 @@ Result<Invocation> parse_command_line(std::span<const Command* const> commands, 
   const std::string& first = words[0];
   if (first == "--help" || first == "-h" || (first == "help" && words.size() == 1))
     return Invocation{Kind::help, nullptr, {}};
-  if (first == "--version") return Invocation{Kind::version, nullptr, {}};
   if (first == "help") {
     QUERN_TRY(const Command* command, find_command(words[1]));
     return Invocation{Kind::help, command, {}};
   }
-  if (first.starts_with('-')) {
-    if (find_option(nullptr, first.substr(0, first.find('='))))
-      return make_error(ErrorCode::invalid_argument, "expected a command before the option {}", shown(first));
-    return make_error(ErrorCode::invalid_argument, "unknown option {}: did you mean {}?", shown(first),
-                      nearest_name(first, option_names(nullptr)));
-  }
+  if (first.starts_with('-')) return LineParser(nullptr).parse(words);
   QUERN_TRY(const Command* command, find_command(first));
-  return LineParser(*command).parse(words.subspan(1));
+  return LineParser(command).parse(words.subspan(1));
 }
 
 }  // namespace quern

@@ -109,6 +109,10 @@ TEST(Arguments, help_and_version_win_over_what_is_missing) {
   EXPECT_EQ(parse({"--help"})->command, nullptr);
   EXPECT_EQ(parse({"--version"})->kind, Invocation::Kind::version);
   EXPECT_EQ(parse({"grind", "--version"})->kind, Invocation::Kind::version);
+  const auto forced = parse({"--isa", "avx2", "--version"});
+  ASSERT_TRUE(forced) << forced.error().message;
+  EXPECT_EQ(forced->kind, Invocation::Kind::version);
+  EXPECT_EQ(forced->arguments.text("--isa"), "avx2");
 }
 
 TEST(Arguments, sizes_are_powers_of_1024) {

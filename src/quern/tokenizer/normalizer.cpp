@@ -4,6 +4,7 @@
 #include <utf8proc.h>
 
 #include <algorithm>
+#include <tuple>
 
 #include "quern/base/utf8.h"
 #include "quern/tokenizer/base64.h"
@@ -22,15 +23,19 @@ bool is_compatibility(UnicodeForm form) { return form == UnicodeForm::nfkc || fo
 /// Combining marks into canonical order. utf8proc's own is an insertion sort, quadratic in a long run of marks.
 void order_marks(std::vector<utf8proc_int32_t>& text) {
   const auto combining_class = [](utf8proc_int32_t cp) { return utf8proc_get_property(cp)->combining_class; };
-  for (auto at = text.begin(); at != text.end();) {
-    if (combining_class(*at) == 0) {
-      ++at;
+  std::vector<std::tuple<uint16_t, size_t, utf8proc_int32_t>> run;  // class, place, code point: sorting them is stable
+  for (size_t begin = 0; begin < text.size();) {
+    if (combining_class(text[begin]) == 0) {
+      ++begin;
       continue;
     }
-    const auto end = std::find_if(at, text.end(), [&](utf8proc_int32_t cp) { return combining_class(cp) == 0; });
-    std::stable_sort(at, end,
-                     [&](utf8proc_int32_t a, utf8proc_int32_t b) { return combining_class(a) < combining_class(b); });
-    at = end;
+    run.clear();
+    size_t end = begin;
+    for (; end < text.size() && combining_class(text[end]) != 0; ++end)
+      run.emplace_back(static_cast<uint16_t>(combining_class(text[end])), end, text[end]);
+    std::sort(run.begin(), run.end());
+    for (size_t i = begin; i < end; ++i) text[i] = std::get<2>(run[i - begin]);
+    begin = end;
   }
 }
 

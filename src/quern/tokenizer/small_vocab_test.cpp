@@ -77,10 +77,10 @@ TEST_P(SmallVocab, ids_equal_the_makers_library) {
 }
 
 TEST_P(SmallVocab, special_tokens_too) {
-  if (std::string_view(GetParam()).starts_with("spm"))
-    GTEST_SKIP() << "sentencepiece never parses control tokens in text";
+  const bool never_parsed = std::string_view(GetParam()).starts_with("spm");  // the library has no such mode
   for (const Json& row : rows_) {
     const std::string& text = row.find("text")->string();
+    if (never_parsed && text.find('<') != text.npos) continue;
     const auto want = ids_in(row, row.find("ids_special") != nullptr ? "ids_special" : "ids");
     EXPECT_EQ(tokenizer_->encode(text, {.parse_special = true}), want) << json_quote(text);
   }

@@ -68,6 +68,8 @@ Writer& Writer::set(std::string_view key, bool value) { return put(key, scalar<u
 Writer& Writer::set(std::string_view key, uint32_t value) { return put(key, scalar(ValueType::u32, value)); }
 Writer& Writer::set(std::string_view key, int32_t value) { return put(key, scalar(ValueType::i32, value)); }
 Writer& Writer::set(std::string_view key, uint64_t value) { return put(key, scalar(ValueType::u64, value)); }
+Writer& Writer::set(std::string_view key, int64_t value) { return put(key, scalar(ValueType::i64, value)); }
+Writer& Writer::set(std::string_view key, double value) { return put(key, scalar(ValueType::f64, value)); }
 Writer& Writer::set(std::string_view key, float value) { return put(key, scalar(ValueType::f32, value)); }
 
 Writer& Writer::set(std::string_view key, std::span<const std::string> texts) {
@@ -78,6 +80,10 @@ Writer& Writer::set(std::string_view key, std::span<const std::string> texts) {
 
 Writer& Writer::set(std::string_view key, std::span<const int32_t> values) {
   return put(key, array(ValueType::i32, values.size()).raw(std::as_bytes(values)).take());
+}
+
+Writer& Writer::set(std::string_view key, std::span<const uint32_t> values) {
+  return put(key, array(ValueType::u32, values.size()).raw(std::as_bytes(values)).take());
 }
 
 Writer& Writer::set(std::string_view key, std::span<const float> values) {
@@ -104,6 +110,7 @@ Writer& Writer::copy(const Entry& entry) {
 }
 
 Writer& Writer::add(std::string_view name, const Shape& shape, const QuantType& type, Fill fill) {
+  QUERN_CHECK(!name.empty() && name.size() <= 64, "a name that no reader takes");
   QUERN_CHECK(shape.columns() % type.block_elems == 0, "a row of half blocks");
   QUERN_CHECK(std::none_of(items_.begin(), items_.end(), [&](const Item& i) { return i.name == name; }),
               "a tensor added twice");

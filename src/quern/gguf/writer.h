@@ -27,9 +27,12 @@ class Writer {
   Writer& set(std::string_view key, uint32_t value);
   Writer& set(std::string_view key, int32_t value);
   Writer& set(std::string_view key, uint64_t value);
+  Writer& set(std::string_view key, int64_t value);
   Writer& set(std::string_view key, float value);
+  Writer& set(std::string_view key, double value);
   Writer& set(std::string_view key, std::span<const std::string> texts);
   Writer& set(std::string_view key, std::span<const int32_t> values);
+  Writer& set(std::string_view key, std::span<const uint32_t> values);
   Writer& set(std::string_view key, std::span<const float> values);
   Writer& set_bools(std::string_view key, const std::vector<bool>& values);
   /// A value as another file has it.

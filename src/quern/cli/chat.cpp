@@ -162,12 +162,15 @@ class Chat {
     out_.line("");
     out_.flush();
     if (!options_.style.quiet) note(speed_text(written->generated));
-    if (session_.length() >= session_.max_length()) advise();
+    const Generated& g = written->generated;
+    if (g.prompt_tokens + static_cast<int64_t>(g.ids.size()) >= session_.max_length()) advise();
     ++options_.generate.sampling.seed;
     if (!terminated()) interrupt_flag().store(false);  // Ctrl-C stopped the answer, not the chat
   }
 
   Result<Answer> write() {
+    // A Ctrl-C that came as the line was sent was not meant for what follows.
+    if (!terminated()) interrupt_flag().store(false);
     QUERN_TRY(const Prompt prompt, chat_prompt(model_, conversation_.messages(), options_.thinking));
     return write_answer(model_, session_, prompt, options_.generate, options_.style, out_);
   }

@@ -62,16 +62,13 @@ struct LineEditor::Impl {
   /// One more byte of the terminal; nothing at its end or after Ctrl-C.
   std::optional<char> byte() {
     char c = 0;
-    while (true) {
+    while (!quern::interrupted()) {
       const ssize_t n = ::read(STDIN_FILENO, &c, 1);
       if (n == 1) return c;
-      if (n == 0) return std::nullopt;
-      if (quern::interrupted()) {
-        interrupted = true;
-        return std::nullopt;
-      }
-      if (errno != EINTR) return std::nullopt;  // EINTR: the window changed its size
+      if (n == 0 || errno != EINTR) return std::nullopt;  // EINTR: Ctrl-C, or the window changed its size
     }
+    interrupted = true;
+    return std::nullopt;
   }
 
   /// The next character: decodes UTF-8 itself, whatever the locale.

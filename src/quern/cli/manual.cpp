@@ -102,7 +102,9 @@ std::string program_manual(std::span<const Command* const> commands, std::string
 }
 
 std::string command_manual(const Command& command, std::string_view version) {
-  std::string out = header(fmt::format("QUERN-{}", command.name), version);
+  std::string title = fmt::format("QUERN-{}", command.name);
+  for (char& c : title) c = static_cast<char>(c >= 'a' && c <= 'z' ? c & ~0x20 : c);
+  std::string out = header(title, version);
   out += fmt::format(".SH NAME\nquern\\-{} \\- {}\n.SH SYNOPSIS\n{}\n.SH DESCRIPTION\n{}\n", roff(command.name),
                      roff(command.summary), roff(synopsis(command)), roff(command.description));
   if (!command.positionals.empty()) out += ".SH ARGUMENTS\n";

@@ -6,6 +6,7 @@
 
 #include <algorithm>
 #include <cmath>
+#include <cstring>
 #include <filesystem>
 #include <fstream>
 #include <functional>
@@ -154,6 +155,27 @@ TEST_F(FolderSource, text_config_comes_first) {
   std::erase_if(inner.object(), [](const auto& member) { return member.first == "tie_word_embeddings"; });
   outer.set("text_config", inner);
   EXPECT_EQ(error_with(outer), "");
+}
+
+/// Folders of multimodal models hold the text model deeper, and more than we ask for.
+TEST_F(FolderSource, tensors_may_lie_deeper) {
+  const std::string bytes = *read_text_file(folder_ / "model.safetensors");
+  uint64_t size = 0;
+  std::memcpy(&size, bytes.data(), 8);
+  const Json flat = *Json::parse(bytes.substr(8, size));
+  for (const std::string prefix : {"model.language_model.", "language_model.model."}) {
+    Json deep;
+    for (const auto& [name, value] : flat.object())
+      deep.set(name.starts_with("model.") ? prefix + name.substr(6) : name, value);
+    const std::string header = deep.dump();
+    const uint64_t length = header.size();
+    std::ofstream out(folder_ / "model.safetensors", std::ios::binary);
+    out.write(reinterpret_cast<const char*>(&length), 8);
+    out << header << bytes.substr(8 + size);
+    out.close();
+    EXPECT_EQ(error_with(config_), "") << prefix;
+    EXPECT_THAT(error_with("num_hidden_layers", 3), HasSubstr(prefix + "layers.2.input_layernorm.weight"));
+  }
 }
 
 TEST_F(FolderSource, null_is_absent) {

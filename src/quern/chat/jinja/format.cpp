@@ -152,9 +152,10 @@ class PercentFormatter {
       p = percent;
       if (p < view_.size()) QUERN_TRY_STATUS(conversion(p));
     }
-    const bool all_used = !arguments_.is(Kind::tuple)
-                              ? used_ > 0 || arguments_.is(Kind::dict) || arguments_.is(Kind::list)
-                              : used_ >= arguments_.as<ListObject>().items.size();
+    // Lists, dicts and ranges may go unused: they could have been meant for %(name)s.
+    const bool may_be_mapping = arguments_.is(Kind::dict) || arguments_.is(Kind::list) || arguments_.is(Kind::range);
+    const bool all_used =
+        arguments_.is(Kind::tuple) ? used_ >= arguments_.as<ListObject>().items.size() : used_ > 0 || may_be_mapping;
     if (!all_used) return template_error("not all arguments converted during string formatting");
     return std::move(out_);
   }

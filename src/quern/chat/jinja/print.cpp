@@ -173,6 +173,11 @@ Status append_repr_at(Runtime& rt, const Value& v, Text& out, int depth) {
       QUERN_TRY(const Values items, iterate(rt, v));
       return append_items(rt, items, fmt::format("{}([", type_name(v)), "])", out, depth);
     }
+    case Kind::loop: {
+      QUERN_TRY(const int64_t n, length(v));
+      out.append(fmt::format("<LoopContext {}/{}>", v.as<LoopObject>().index0 + 1, n), false);
+      return {};
+    }
     case Kind::self:
       out.append("<TemplateReference None>", false);
       return {};

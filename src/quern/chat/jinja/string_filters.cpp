@@ -144,7 +144,6 @@ Result<Value> center(Call& c) {
 }
 
 Result<Value> truncate(Call& c) {
-  QUERN_TRY(const Input in, input(c));
   int64_t limit = 255, leeway = 5;
   if (c[0].given()) {
     QUERN_TRY(limit, integer_argument(c[0], "length"));
@@ -158,8 +157,11 @@ Result<Value> truncate(Call& c) {
   const auto end_chars = static_cast<int64_t>(end.as<StringObject>().chars());
   if (limit < end_chars || leeway < 0)
     return template_error("truncate: expected length >= {} and leeway >= 0", end_chars);
-  const auto chars = static_cast<int64_t>(in.value.as<StringObject>().chars());
-  if (chars <= limit || chars - limit <= leeway) return in.value;
+  // Whatever has a length passes while it is short enough.
+  QUERN_TRY(const int64_t chars, length(c.self));
+  if (chars <= limit || chars - limit <= leeway) return c.self;
+  if (!c.self.is(Kind::string)) return template_error("truncate: expected str, found {}", type_name(c.self));
+  QUERN_TRY(const Input in, input(c));
   size_t cut = char_position(in.text().view(), static_cast<size_t>(limit - end_chars));
   if (!kill_words)
     if (const size_t space = in.text().view().substr(0, cut).rfind(' '); space != std::string_view::npos) cut = space;

@@ -151,7 +151,7 @@ Result<Value> removesuffix(Call& c) {
 /// The words between white space; after `limit` cuts the rest is one piece.
 std::vector<Range> split_space(std::string_view text, int64_t limit, bool from_right) {
   std::vector<Range> pieces;
-  Range rest = stripped(text, true, true);
+  Range rest = stripped(text, !from_right, from_right);  // the other end stays when the limit is reached
   while (rest.from < rest.to && (limit < 0 || static_cast<int64_t>(pieces.size()) < limit)) {
     if (from_right) {
       size_t start = rest.to, before = rest.to;
@@ -267,17 +267,7 @@ Result<Value> capitalize(Call& c) {
 
 Result<Value> swapcase(Call& c) {
   QUERN_TRY_STATUS(c.rt.spend_bytes(subject(c).size()));
-  Text out;
-  subject(c).for_each_run([&](std::string_view run, bool user) {
-    std::string piece;
-    while (!run.empty()) {
-      const Utf8Step step = utf8_decode(run);
-      append_case(piece, step.code_point, is_upper(step.code_point) ? Case::lower : Case::upper);
-      run.remove_prefix(static_cast<size_t>(step.length));
-    }
-    out.append(piece, user);
-  });
-  return result(c, std::move(out));
+  return result(c, case_swapped(subject(c)));
 }
 
 Result<Value> replace(Call& c) {

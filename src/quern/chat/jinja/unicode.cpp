@@ -242,6 +242,15 @@ Text capitalized(const Text& text) {
   });
 }
 
+Text case_swapped(const Text& text) {
+  return map_chars(text, [&](std::string& out, char32_t c, std::string_view before, std::string_view after) {
+    if (is_upper(c))
+      append_lower(out, c, before, after);
+    else
+      append_case(out, c, Case::upper);
+  });
+}
+
 Text titled(const Text& text) {
   bool in_word = false;
   return map_chars(text, [&](std::string& out, char32_t c, std::string_view before, std::string_view after) {

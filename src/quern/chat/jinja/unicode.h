@@ -31,6 +31,8 @@ void append_case(std::string& out, char32_t c, Case to);
 Text convert_case(const Text& text, Case to);
 /// First character of the text in title case, the rest in lower case.
 Text capitalized(const Text& text);
+/// Upper case becomes lower, everything else upper.
+Text case_swapped(const Text& text);
 /// Every run of cased characters capitalized.
 Text titled(const Text& text);
 

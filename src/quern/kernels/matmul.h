@@ -24,22 +24,31 @@ enum class Codes : uint8_t {
 };
 inline constexpr int kCodesForms = 5;
 
-/// Number type of scales and minima, columns that share one, and whether there are minima (then zero = 0).
-enum class Scales : uint8_t { half, half_min, single, single_min, single_16, single_16_min };
-inline constexpr int kScalesForms = 6;
+/// Scales and minima of a group, 16 rows each: as binary16; as float32; or as int8 that multiply one float32 of the row
+/// per 256 columns, for 32 or 16 columns. With minima zero is 0.
+enum class Scales : uint8_t { half, half_min, single, single_min, sub, sub_min, sub_16, sub_16_min };
+inline constexpr int kScalesForms = 8;
+/// Groups that share the numbers in front of the first of them: scales [16], minima [16].
+inline constexpr int kSuperGroups = 8;
 
 constexpr bool codes_are_bytes(Codes c) { return c == Codes::bytes || c == Codes::wide_bytes; }
 constexpr bool codes_have_table(Codes c) { return c == Codes::table || c == Codes::wide_table; }
-constexpr bool scales_have_min(Scales s) {
-  return s == Scales::half_min || s == Scales::single_min || s == Scales::single_16_min;
-}
+constexpr bool scales_have_min(Scales s) { return static_cast<int>(s) % 2 == 1; }
 constexpr bool scales_are_half(Scales s) { return s == Scales::half || s == Scales::half_min; }
+constexpr bool scales_have_super(Scales s) { return s >= Scales::sub; }
 /// Scales per row and group of 32 columns.
-constexpr int scales_per_group(Scales s) { return s == Scales::single_16 || s == Scales::single_16_min ? 2 : 1; }
+constexpr int scales_per_group(Scales s) { return s >= Scales::sub_16 ? 2 : 1; }
 
 constexpr int code_bytes(Codes c) { return kPanelRows * kGroupColumns / (codes_are_bytes(c) ? 1 : 2); }
-constexpr int scale_bytes(Scales s) { return kPanelRows * scales_per_group(s) * (scales_are_half(s) ? 2 : 4); }
+constexpr int scale_bytes(Scales s) {
+  return kPanelRows * scales_per_group(s) * (scales_have_super(s) ? 1 : scales_are_half(s) ? 2 : 4);
+}
 constexpr int group_bytes(Codes c, Scales s) { return scale_bytes(s) * (scales_have_min(s) ? 2 : 1) + code_bytes(c); }
+constexpr int super_bytes(Scales s) { return scales_have_super(s) ? kPanelRows * 4 * (scales_have_min(s) ? 2 : 1) : 0; }
+/// `groups` is a multiple of 8 where 8 share numbers.
+constexpr int64_t panel_bytes(Codes c, Scales s, int64_t groups) {
+  return groups * group_bytes(c, s) + groups / kSuperGroups * super_bytes(s);
+}
 
 /// Where a product goes: rows x tokens.
 struct PanelOutput {

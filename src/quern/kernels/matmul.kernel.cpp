@@ -40,9 +40,13 @@ QUERN_INLINE void write_rows(const PanelOutput& out, int token, int first, Reg s
 
 // ---- Integer codes.
 
+/// Scales or minima of a register of rows; `super` are their numbers for 256 columns.
 template <Scales S>
-QUERN_INLINE Reg load_scales(const std::byte* p, int part) {
-  if constexpr (scales_are_half(S)) {
+QUERN_INLINE Reg load_scales(const std::byte* p, const std::byte* super, int part) {
+  if constexpr (scales_have_super(S)) {
+    const Reg numbers = reg_load(reinterpret_cast<const float*>(super) + part * kRegLanes);
+    return reg_mul(reg_load_int8(reinterpret_cast<const int8_t*>(p) + part * kRegLanes), numbers);
+  } else if constexpr (scales_are_half(S)) {
 #if defined(QUERN_ISA_x86_64_v2)
     __builtin_unreachable();
 #else
@@ -84,8 +88,13 @@ void integer_rows(const IntegerTile& tile, int first_part) {
       int_words(static_cast<int32_t>(minus_zero << 16))};
 
   const std::byte* group = tile.panel;
+  const std::byte* super = group;
   const std::byte* inputs = tile.inputs;
   for (int64_t g = 0; g < tile.groups; ++g) {
+    if (scales_have_super(S) && g % kSuperGroups == 0) {
+      super = group;
+      group += super_bytes(S);
+    }
     const std::byte* codes = group + scale_bytes(S) * (kMin ? 2 : 1);
 #pragma GCC unroll 2
     for (int h = 0; h < kScaled; ++h) {
@@ -113,14 +122,15 @@ void integer_rows(const IntegerTile& tile, int first_part) {
 #pragma GCC unroll 4
       for (int p = 0; p < P; ++p) {
         const int scales_at = h * scale_bytes(S) / kScaled;
-        const Reg scale = load_scales<S>(group + scales_at, first_part + p);
+        const Reg scale = load_scales<S>(group + scales_at, super, first_part + p);
 #pragma GCC unroll 16
         for (int t = 0; t < T; ++t) {
           const Reg d = reg_set(reinterpret_cast<const float*>(inputs + 32 * T)[t]);
           f[p][t] = reg_fma(to_floats(dot[p][t].sum), reg_mul(scale, d), f[p][t]);
         }
         if constexpr (kMin) {
-          const Reg min = load_scales<S>(group + scale_bytes(S) + scales_at, first_part + p);
+          const Reg min =
+              load_scales<S>(group + scale_bytes(S) + scales_at, super + super_bytes(S) / 2, first_part + p);
           constexpr int kSums = kScaled == 1 ? 40 : 44;
 #pragma GCC unroll 16
           for (int t = 0; t < T; ++t)
@@ -307,13 +317,15 @@ constexpr void add_codes(MatmulKernels& kernels) {
   add_integer<C, Scales::half>(kernels);
 #endif
   add_integer<C, Scales::single>(kernels);
-  add_integer<C, Scales::single_16>(kernels);
+  add_integer<C, Scales::sub>(kernels);
+  add_integer<C, Scales::sub_16>(kernels);
   if constexpr (C == Codes::nibbles || C == Codes::bytes) {
 #if !defined(QUERN_ISA_x86_64_v2)
     add_integer<C, Scales::half_min>(kernels);
 #endif
     add_integer<C, Scales::single_min>(kernels);
-    add_integer<C, Scales::single_16_min>(kernels);
+    add_integer<C, Scales::sub_min>(kernels);
+    add_integer<C, Scales::sub_16_min>(kernels);
   }
 }
 

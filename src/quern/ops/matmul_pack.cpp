@@ -39,7 +39,8 @@ Codes codes_of(const IntegerForm& form, PanelForm& out) {
 }
 
 Scales scales_of(const IntegerForm& form, bool reads_half) {
-  if (form.group == 16) return form.has_min ? Scales::single_16_min : Scales::single_16;
+  if (form.group == 16) return form.has_min ? Scales::sub_16_min : Scales::sub_16;
+  if (form.split_scales) return form.has_min ? Scales::sub_min : Scales::sub;
   if (form.half_scales && reads_half) return form.has_min ? Scales::half_min : Scales::half;
   return form.has_min ? Scales::single_min : Scales::single;
 }
@@ -48,7 +49,8 @@ PanelForm panel_form(const IntegerForm& form, bool reads_half) {
   PanelForm out;
   out.codes = codes_of(form, out);
   out.scales = scales_of(form, reads_half);
-  QUERN_CHECK(form.group == 16 || form.group == 32, "scales cover 16 or 32 columns");
+  QUERN_CHECK(form.group == 32 || (form.group == 16 && form.split_scales),
+              "scales cover 32 columns, or 16 with a number");
   QUERN_CHECK(!form.has_min || out.zero == 0, "codes have a minimum or a zero");
   QUERN_CHECK(out.codes != Codes::wide_bytes || (out.code_shift >= 0 && out.code_shift < 128),
               "values of 8-bit codes are int8");
@@ -70,12 +72,25 @@ class RowPacker {
       type_.integer->split(blocks, codes_.data(), scales_.data(), mins_.data());
       if (form_.code_shift)
         for (uint8_t& code : codes_) code = static_cast<uint8_t>(code + form_.code_shift);
+      if (scales_have_super(form_.scales)) panel = put_super(blocks, row, panel);
       for (int g = 0; g < type_.block_elems / kGroupColumns; ++g, panel += group_bytes(form_.codes, form_.scales))
         put_group(g, row, panel);
     }
   }
 
  private:
+  /// The row's numbers for 256 columns, and what multiplies them in place of the scales.
+  std::byte* put_super(const std::byte* block, int row, std::byte* out) {
+    float numbers[2];
+    int8_t scales[2 * kSuperGroups], mins[2 * kSuperGroups];
+    type_.integer->split_scales(block, &numbers[0], &numbers[1], scales, mins);
+    std::memcpy(out + row * 4, &numbers[0], 4);
+    if (scales_have_min(form_.scales)) std::memcpy(out + (kPanelRows + row) * 4, &numbers[1], 4);
+    std::copy_n(scales, scales_.size(), scales_.begin());
+    if (scales_have_min(form_.scales)) std::copy_n(mins, mins_.size(), mins_.begin());
+    return out + super_bytes(form_.scales);
+  }
+
   void put_group(int group, int row, std::byte* out) const {
     const int per_group = scales_per_group(form_.scales);
     for (int s = 0; s < per_group; ++s) put_scale(scales_[group * per_group + s], s * kPanelRows + row, out);
@@ -94,7 +109,9 @@ class RowPacker {
   }
 
   void put_scale(float value, int at, std::byte* out) const {
-    if (scales_are_half(form_.scales)) {
+    if (scales_have_super(form_.scales)) {
+      out[at] = static_cast<std::byte>(static_cast<int8_t>(value));
+    } else if (scales_are_half(form_.scales)) {
       const uint16_t half = float_to_half(value);
       std::memcpy(out + at * 2, &half, 2);
     } else {
@@ -162,8 +179,10 @@ struct MatrixPacking {
     m.zero_ = form.zero;
     std::copy(std::begin(form.table), std::end(form.table), m.table_);
     const int64_t n_blocks = m.columns_ / type.block_elems;
-    const int64_t panel_bytes = m.columns_ / kGroupColumns * group_bytes(form.codes, form.scales);
-    fill(m, panel_bytes, pool, [&](int64_t row, int rows, std::byte* panel) {
+    QUERN_CHECK(!scales_have_super(form.scales) || type.block_elems == kSuperGroups * kGroupColumns,
+                "256 columns share a number");
+    const int64_t bytes = panel_bytes(form.codes, form.scales, m.columns_ / kGroupColumns);
+    fill(m, bytes, pool, [&](int64_t row, int rows, std::byte* panel) {
       RowPacker packer(type, form);
       for (int r = 0; r < rows; ++r) packer.pack(tensor.row(row + r).data(), n_blocks, r, panel);
     });

@@ -15,10 +15,11 @@ struct IQ4XS {
   static constexpr bool kHalfScales = false;
   static constexpr const int8_t* kLevels = kIq4Levels;
   static int code(const Block& b, int i) { return nibble_of_32(b.codes + i / 32 * 16, i % 32); }
-  static float scale(const Block& b, int group) {
+  static float super_scale(const Block& b) { return load_half(b.d); }
+  static int sub_scale(const Block& b, int group) {
     const int low = b.scales_low[group / 2] >> 4 * (group % 2) & 15;
     const int high = b.scales_high[group / 4] >> 2 * (group % 4) & 3;
-    return load_half(b.d) * static_cast<float>((low | high << 4) - 32);
+    return (low | high << 4) - 32;
   }
 };
 static_assert(sizeof(IQ4XS::Block) == 136);

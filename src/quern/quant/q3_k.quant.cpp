@@ -17,10 +17,11 @@ struct Q3K {
     const int low = b.codes[i / 128 * 32 + i % 32] >> 2 * (i % 128 / 32) & 3;
     return low | (b.high[i % 32] >> i / 32 & 1) << 2;
   }
-  static float scale(const Block& b, int group) {
+  static float super_scale(const Block& b) { return load_half(b.d); }
+  static int sub_scale(const Block& b, int group) {
     const int low = group < 8 ? b.scales[group] & 15 : b.scales[group - 8] >> 4;
     const int high = b.scales[8 + group % 4] >> 2 * (group / 4) & 3;
-    return load_half(b.d) * static_cast<float>((low | high << 4) - 32);
+    return (low | high << 4) - 32;
   }
 };
 static_assert(sizeof(Q3K::Block) == 110);

@@ -12,8 +12,10 @@ struct Q4K {
   static constexpr int kElems = 256, kGroup = 32, kCodeBits = 4, kZero = 0;
   static constexpr bool kHalfScales = false;
   static int code(const Block& b, int i) { return b.codes[i / 64 * 32 + i % 32] >> (i % 64 < 32 ? 0 : 4) & 15; }
-  static float scale(const Block& b, int g) { return load_half(b.d) * static_cast<float>(k_scale(b.scales, g)); }
-  static float min(const Block& b, int g) { return -(load_half(b.dmin) * static_cast<float>(k_min(b.scales, g))); }
+  static float super_scale(const Block& b) { return load_half(b.d); }
+  static int sub_scale(const Block& b, int group) { return k_scale(b.scales, group); }
+  static float super_min(const Block& b) { return -load_half(b.dmin); }
+  static int sub_min(const Block& b, int group) { return k_min(b.scales, group); }
 };
 static_assert(sizeof(Q4K::Block) == 144);
 

@@ -16,8 +16,10 @@ struct Q5K {
     const int low = b.codes[i / 64 * 32 + i % 32] >> (i % 64 < 32 ? 0 : 4) & 15;
     return low | (b.high[i % 32] >> i / 32 & 1) << 4;
   }
-  static float scale(const Block& b, int g) { return load_half(b.d) * static_cast<float>(k_scale(b.scales, g)); }
-  static float min(const Block& b, int g) { return -(load_half(b.dmin) * static_cast<float>(k_min(b.scales, g))); }
+  static float super_scale(const Block& b) { return load_half(b.d); }
+  static int sub_scale(const Block& b, int group) { return k_scale(b.scales, group); }
+  static float super_min(const Block& b) { return -load_half(b.dmin); }
+  static int sub_min(const Block& b, int group) { return k_min(b.scales, group); }
 };
 static_assert(sizeof(Q5K::Block) == 176);
 

@@ -18,9 +18,8 @@ struct Q6K {
     const int low = b.low[64 * half + 32 * (k % 2) + l] >> (k < 2 ? 0 : 4) & 15;
     return low | (b.high[32 * half + l] >> 2 * k & 3) << 4;
   }
-  static float scale(const Block& b, int group) {
-    return load_half(b.d) * static_cast<float>(static_cast<int8_t>(b.scales[group]));
-  }
+  static float super_scale(const Block& b) { return load_half(b.d); }
+  static int sub_scale(const Block& b, int group) { return static_cast<int8_t>(b.scales[group]); }
 };
 static_assert(sizeof(Q6K::Block) == 210);
 

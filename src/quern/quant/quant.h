@@ -11,7 +11,7 @@ namespace quern {
 /// value(c) = levels ? levels[c] : c - zero. It loses nothing against `decode`, and is all that packing needs to know:
 /// a new type is packed and multiplied on every instruction set without touching either.
 struct IntegerForm {
-  int group;             ///< columns that share a scale: 16 or 32
+  int group;             ///< columns that share a scale: 32, or 16 with split_scales
   int code_bits;         ///< codes are 0 .. 2^code_bits - 1; 1 to 8, 4 with `levels`
   int zero;              ///< subtracted from every code (0 with `levels`); 128 where there are 8 bits
   const int8_t* levels;  ///< 16 values by code, or null
@@ -19,6 +19,9 @@ struct IntegerForm {
   bool half_scales;      ///< every scale and min is exactly a binary16 number
   /// One block: codes[block_elems], scales[block_elems / group], mins (untouched unless has_min).
   void (*split)(const std::byte* block, uint8_t* codes, float* scales, float* mins);
+  /// For blocks of 256 whose scales are one number times small integers, scale[g] = d * scales[g], min[g] = dmin *
+  /// mins[g] (both exact); null elsewhere.
+  void (*split_scales)(const std::byte* block, float* d, float* dmin, int8_t* scales, int8_t* mins);
 };
 
 /// A weight type of model files. One per file `*.quant.cpp`, constant `quant_<file>`.

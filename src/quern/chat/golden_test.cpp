@@ -3,10 +3,10 @@
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 
+#include <algorithm>
 #include <cstdlib>
 #include <filesystem>
 #include <fstream>
-#include <regex>
 #include <sstream>
 
 #include "quern/chat/chat_template.h"
@@ -127,12 +127,21 @@ TEST(GoldenTemplates, all_published_ones_render_as_jinja2_does) {
 
 /// What chat templates do not need: an error is right too, other text never.
 bool may_refuse(const Json& c) {
-  static const std::regex tags(R"(\b(wordwrap|groupby|block|autoescape)\b)");
-  static const std::regex objects(R"(<(function|bound|built-in|generator|Macro|LoopContext|Namespace|jinja2|class)\b)");
-  static const std::regex big_number(R"(\d{19,})");
   const std::string source = text_of(c, "template"), expected = text_of(c, "expected");
-  return std::regex_search(source, tags) || std::regex_search(expected, objects) ||
-         (std::regex_search(expected, big_number) && source.find("tojson") == std::string::npos);
+  const auto contains = [](const std::string& text, std::string_view what) {
+    return text.find(what) != std::string::npos;
+  };
+  for (const char* tag : {"wordwrap", "groupby", "{% block", "autoescape"})
+    if (contains(source, tag)) return true;
+  for (const char* object :
+       {"<function", "<bound", "<built-in", "<generator", "<Macro", "<Namespace", "<jinja2", "<class"})
+    if (contains(expected, object)) return true;
+  size_t digits = 0, longest = 0;
+  for (const char ch : expected) {
+    digits = ch >= '0' && ch <= '9' ? digits + 1 : 0;
+    longest = std::max(longest, digits);
+  }
+  return longest >= 19 && !contains(source, "tojson");
 }
 
 TEST(GoldenTemplates, the_language_is_that_of_jinja2) {

@@ -28,6 +28,8 @@ Result<Value> get_attribute(Runtime& rt, const Value& value, const Text& name);
 Result<Value> get_item(Runtime& rt, const Value& value, const Value& key);
 Result<Value> get_slice(Runtime& rt, const Value& value, const Value& start, const Value& stop, const Value& step);
 
+/// Whether it can be a key.
+bool is_hashable(const Value& value);
 /// Place of the key among the entries, or nothing; an error where the key cannot be hashed.
 Result<std::optional<size_t>> find_key(Runtime& rt, const DictObject& dict, const Value& key);
 Status set_key(Runtime& rt, DictObject& dict, const Value& key, Value value);
@@ -47,6 +49,7 @@ Status sort_by(Runtime& rt, Values& items, const Values& keys, bool reverse);
 /// The text with & < > ' " as entities; what is markup already stays.
 Text escaped(const Value& string);
 
+Error overflow_error();
 /// The error every use of an undefined value gives, or nothing if it is another value.
 Status check_defined(const Value& value);
 

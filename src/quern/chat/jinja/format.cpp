@@ -391,13 +391,16 @@ class BraceFormatter {
   Result<Value> first_value(std::string_view name) {
     size_t p = 0;
     QUERN_TRY(int64_t index, read_count(name, p));
-    if (name.empty())
-      index = static_cast<int64_t>(next_++);
-    else if (index < 0 || p != name.size()) {
+    if (!name.empty() && (index < 0 || p != name.size())) {
       for (const auto& [key, value] : named_)
         if (key == name) return value;
       return template_error("format field '{}' is not given", name);
     }
+    const Numbering numbering = name.empty() ? Numbering::automatic : Numbering::manual;
+    if (numbering_ != Numbering::open && numbering_ != numbering)
+      return template_error("cannot switch between automatic field numbering and manual");
+    numbering_ = numbering;
+    if (name.empty()) index = static_cast<int64_t>(next_++);
     if (index >= static_cast<int64_t>(positional_.size()))
       return template_error("Replacement index {} out of range for positional args tuple", index);
     return positional_[static_cast<size_t>(index)];
@@ -462,7 +465,10 @@ class BraceFormatter {
   const Text& format_;
   const std::string_view view_;
   const Values& positional_;
+  enum class Numbering : uint8_t { open, automatic, manual };
+
   const NamedValues& named_;
+  Numbering numbering_ = Numbering::open;
   size_t next_ = 0;
 };
 

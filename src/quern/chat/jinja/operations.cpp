@@ -271,7 +271,7 @@ Result<Values> iterate(Runtime& rt, const Value& v) {
       out.reserve(n);
       for (size_t i = 0; i < text.size();) {
         const auto step = static_cast<size_t>(utf8_decode(text.view().substr(i)).length);
-        out.push_back(rt.string(text.slice(i, i + step), v.as<StringObject>().markup));
+        out.push_back(rt.string(text.slice(i, i + step)));
         i += step;
       }
       return out;

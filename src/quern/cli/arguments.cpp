@@ -1,8 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 // A parser of our own: the tables already hold all that a command-line library would be told, and help, man pages and
-// completion come from them. CLI11 2.1 was tried for the splitting of words: a prompt that happens to be a command's
-// name becomes that command, "{}" counts as no value, and its error texts are not ours; what remained of it was less
-// than this.
+// completion come from them. CLI11 2.1 was tried for the splitting of words: a prompt that is a command's name runs
+// that command, an unknown option such as ---x passes as a prompt, and its error texts are not ours; what would have
+// remained of it was less than this file.
 #include "quern/cli/arguments.h"
 
 #include <fmt/ranges.h>

@@ -37,8 +37,10 @@ class Chat {
   }
 
   int run() {
-    note("/help lists the commands, Ctrl-D ends the chat");
-    if (const auto limited = context_note(model_)) note(*limited);
+    if (!options_.style.quiet) {
+      note("/help lists the commands, Ctrl-D ends the chat");
+      if (const auto limited = context_note(model_)) note(*limited);
+    }
     while (!ended_ && !terminated() && !out_.closed()) {
       const auto line = next_line();
       if (line) take(*line);

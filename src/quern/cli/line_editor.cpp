@@ -172,6 +172,7 @@ LineEditor::~LineEditor() {
 
 LineEditor::Read LineEditor::read() {
   impl_->interrupted = false;
+  el_resize(impl_->editor);  // the window may have changed since the last line
   put(kPasteOn);
   int length = 0;
   const wchar_t* line = el_wgets(impl_->editor, &length);

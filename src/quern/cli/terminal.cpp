@@ -57,7 +57,7 @@ std::string one_line(std::string_view text, size_t limit) {
 
 int report(const Error& error) {
   if (error.code == ErrorCode::cancelled) {
-    print_line("interrupted");
+    print_line(error.message.starts_with("interrupted") ? error.message : "interrupted");
     return 130;
   }
   print_line(error.message);

@@ -22,7 +22,8 @@ bool has_colour(int fd);
 std::string one_line(std::string_view text, size_t limit = 480);
 
 // Messages on stderr, each one line that begins with "quern: ".
-/// Prints the error; returns the exit code that goes with it: 1, or 130 where the user interrupted.
+/// Prints the error; returns the exit code that goes with it: 1, or 130 where the user interrupted (of the message then
+/// only one that begins with "interrupted" is shown).
 int report(const Error& error);
 /// The same for a wrong command line: 2.
 int report_usage(const Error& error);

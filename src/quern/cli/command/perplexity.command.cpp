@@ -97,7 +97,11 @@ class Perplexity {
     Session session = model_.session(chunk);
     for (int64_t w = 0; w < plan_.windows; ++w) {
       session.clear();
-      QUERN_TRY_STATUS(read_window(session, w));
+      auto read = read_window(session, w);
+      if (!read && read.error().code == ErrorCode::cancelled)
+        return make_error(ErrorCode::cancelled, "interrupted in window {} of {}; a new run begins anew", w + 1,
+                          plan_.windows);
+      QUERN_TRY_STATUS(std::move(read));
     }
     if (writer_) QUERN_TRY_STATUS(writer_->finish());
     return std::move(scores_);

@@ -13,13 +13,17 @@ constexpr Isa kLevels[] = {Isa::x86_64_v2, Isa::avx2, Isa::avx512};
 bool runs_here(Isa isa) {
   __builtin_cpu_init();
   switch (isa) {
-    case Isa::x86_64_v2: return __builtin_cpu_supports("sse4.2") && __builtin_cpu_supports("popcnt");
-    case Isa::avx2: return __builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma") && __builtin_cpu_supports("f16c") && __builtin_cpu_supports("bmi2");
+    case Isa::x86_64_v2:
+      return __builtin_cpu_supports("sse4.2") && __builtin_cpu_supports("popcnt");
+    case Isa::avx2:
+      return __builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma") && __builtin_cpu_supports("f16c") &&
+             __builtin_cpu_supports("bmi2");
     case Isa::avx512:
       return runs_here(Isa::avx2) && __builtin_cpu_supports("avx512f") && __builtin_cpu_supports("avx512bw") &&
-             __builtin_cpu_supports("avx512dq") && __builtin_cpu_supports("avx512vl") && __builtin_cpu_supports("avx512vnni") &&
-             __builtin_cpu_supports("avx512bf16");
-    case Isa::neon: return false;
+             __builtin_cpu_supports("avx512dq") && __builtin_cpu_supports("avx512vl") &&
+             __builtin_cpu_supports("avx512vnni") && __builtin_cpu_supports("avx512bf16");
+    case Isa::neon:
+      return false;
   }
   return false;
 }
@@ -51,7 +55,8 @@ Result<Isa> find_isa(std::string_view name) {
     if (isa_name(isa) == name) return isa;
     names.push_back(isa_name(isa));
   }
-  return make_error(ErrorCode::unsupported, "instruction set: expected one of {}, found '{}'", fmt::join(names, ", "), name);
+  return make_error(ErrorCode::unsupported, "instruction set: expected one of {}, found '{}'", fmt::join(names, ", "),
+                    name);
 }
 
 }  // namespace quern

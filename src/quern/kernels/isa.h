@@ -18,7 +18,8 @@ std::string_view isa_name(Isa isa);
 /// names the levels that can.
 Result<Isa> find_isa(std::string_view name);
 
-/// Levels of this binary that this machine runs, lowest first. Never empty: a machine below the baseline is refused by main.
+/// Levels of this binary that this machine runs, lowest first. Never empty: a machine below the baseline is refused by
+/// main.
 const std::vector<Isa>& usable_isas();
 
 inline Isa best_isa() { return usable_isas().back(); }

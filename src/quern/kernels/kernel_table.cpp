@@ -9,15 +9,16 @@
 namespace quern {
 
 // Each level's object files export one constant per kernel family; nothing else of them is visible (a test sees to it).
-#define QUERN_LEVEL(level)                           \
-  namespace level {                                  \
-  extern const MatmulKernels matmul_kernels;         \
-  extern const AttentionKernels attention_kernels;   \
-  extern const VectorKernels vector_kernels;         \
-  extern const DeltaKernels delta_kernels;           \
-  }                                                  \
-  namespace {                                        \
-  const KernelTable table_##level = {Isa::level, &level::matmul_kernels, &level::attention_kernels, &level::vector_kernels, &level::delta_kernels}; \
+#define QUERN_LEVEL(level)                                                                          \
+  namespace level {                                                                                 \
+  extern const MatmulKernels matmul_kernels;                                                        \
+  extern const AttentionKernels attention_kernels;                                                  \
+  extern const VectorKernels vector_kernels;                                                        \
+  extern const DeltaKernels delta_kernels;                                                          \
+  }                                                                                                 \
+  namespace {                                                                                       \
+  const KernelTable table_##level = {Isa::level, &level::matmul_kernels, &level::attention_kernels, \
+                                     &level::vector_kernels, &level::delta_kernels};                \
   }
 
 #if defined(__x86_64__)
@@ -31,13 +32,19 @@ QUERN_LEVEL(neon)
 const KernelTable& kernel_table(Isa isa) {
   switch (isa) {
 #if defined(__x86_64__)
-    case Isa::x86_64_v2: return table_x86_64_v2;
-    case Isa::avx2: return table_avx2;
-    case Isa::avx512: return table_avx512;
-    case Isa::neon: break;
+    case Isa::x86_64_v2:
+      return table_x86_64_v2;
+    case Isa::avx2:
+      return table_avx2;
+    case Isa::avx512:
+      return table_avx512;
+    case Isa::neon:
+      break;
 #else
-    case Isa::neon: return table_neon;
-    default: break;
+    case Isa::neon:
+      return table_neon;
+    default:
+      break;
 #endif
   }
   check_failed(__FILE__, __LINE__, "kernel_table", "a level this binary does not have");

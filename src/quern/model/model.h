@@ -36,7 +36,8 @@ struct StateView {
   float* fixed = nullptr;
 };
 
-/// Tokens first .. first + count - 1 of the batch belong to one sequence and stand at positions position, position + 1, ...
+/// Tokens first .. first + count - 1 of the batch belong to one sequence and stand at positions position, position + 1,
+/// ...
 struct Run {
   int first, count;
   int64_t position;
@@ -59,14 +60,15 @@ struct ModelInfo {
   int64_t step_bytes = 0;    ///< weights a decode step of one token reads
 };
 
-/// Weights and forward pass of one model. Immutable after load; `forward` may run for several callers, each with its own
-/// workspace and pool.
+/// Weights and forward pass of one model. Immutable after load; `forward` may run for several callers, each with its
+/// own workspace and pool.
 class Model {
  public:
   virtual ~Model() = default;
   virtual const ModelInfo& info() const = 0;
   virtual std::span<const StateItem> state() const = 0;
-  /// Writes float logits [outputs, n_vocab]. Token ids must be below n_vocab. The bits of a token's logits depend on its sequence alone.
+  /// Writes float logits [outputs, n_vocab]. Token ids must be below n_vocab. The bits of a token's logits depend on
+  /// its sequence alone.
   virtual void forward(const Batch& batch, Workspace& workspace, Pool& pool, std::span<float> logits) const = 0;
 };
 

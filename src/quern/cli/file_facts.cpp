@@ -4,6 +4,7 @@
 #include <algorithm>
 #include <map>
 #include <optional>
+#include <tuple>
 
 #include "quern/base/utf8.h"
 #include "quern/model/architecture.h"
@@ -54,7 +55,8 @@ Json types_json(const ModelSource& source) {
       elements[std::string(tensor.dtype)] += tensor.view.shape.elements();
   }
   std::vector<std::pair<std::string, int64_t>> sorted(elements.begin(), elements.end());
-  std::ranges::stable_sort(sorted, [](const auto& a, const auto& b) { return a.second > b.second; });
+  std::ranges::sort(
+      sorted, [](const auto& a, const auto& b) { return std::tie(b.second, a.first) < std::tie(a.second, b.first); });
   Json out{Json::Object()};
   for (const auto& [name, n] : sorted) out.set(name, n);
   return out;

@@ -17,8 +17,7 @@ namespace quern {
 namespace {
 
 constexpr int kHistoryLines = 1000;
-constexpr std::string_view kPasteOn = "\033[?2004h", kPasteOff = "\033[?2004l", kPasteBegin = "\033[200~",
-                           kPasteEnd = "\033[201~";
+constexpr std::string_view kPasteOn = "\033[?2004h", kPasteOff = "\033[?2004l", kPasteEnd = "\033[201~";
 /// Stands for a line break inside the edited line, which libedit would take for its end.
 constexpr wchar_t kBreak = 0x23CE;  // RETURN SYMBOL
 constexpr std::string_view kBreakText = "\xE2\x8F\x8E";

@@ -206,21 +206,39 @@ TEST(TemplateLimits, python_internals_are_out_of_reach) {
   }
 }
 
+void expect_one_short_line(const std::string& message, const std::string& source) {
+  EXPECT_NE(message, "") << source;
+  EXPECT_EQ(message.find('\n'), std::string::npos) << source << "\n" << message;
+  EXPECT_LT(message.size(), 1024u) << source;
+}
+
 TEST(TemplateLimits, every_prefix_of_a_template_compiles_or_says_why_not) {
   const std::string source =
-      "{%- macro m(a, b=2, *c) -%}{% endmacro %}{%- set ns = namespace(x=[1, {'a': -1.5e3}]) -%}{# c -#}{% raw %}{{{% "
+      "{%- macro m(a, b=2) -%}{% endmacro %}{%- set ns = namespace(x=[1, {'a': -1.5e3}]) -%}{# c -#}{% raw %}{{{% "
       "endraw %}"
       "{%- for k, v in d.items() if v is not none recursive %}{{ loop.index ~ k|upper|replace('a', \"b\\n\\u00e9\") "
       "}}{% else %}x{% endfor -%}"
       "{% if a.b[1:2] not in (1, 2) and not c %}{% elif x %}{% else %}{% endif %}{% call(x) m(*a, **b) %}{% endcall "
       "%}{% with a = 1 %}{% endwith %}";
+  const auto whole = ChatTemplate::compile(source);
+  ASSERT_TRUE(whole) << whole.error().message;
+  const Json context = *Json::parse(R"({"d":{"a":1},"a":{"b":[1,2]}})");
+  size_t refused = 0;
   for (size_t n = 0; n <= source.size(); ++n) {
-    error_of(source.substr(0, n));
-    error_of(source.substr(n));
     std::string changed = source;
     if (n < changed.size()) changed[n] = "{}%|'\"(\\\n"[n % 9];
-    error_of(changed, R"({"d":{"a":1},"a":{"b":[1,2]}})");
+    for (const std::string& text : {source.substr(0, n), source.substr(n), changed}) {
+      const auto compiled = ChatTemplate::compile(text);
+      if (!compiled) {
+        ++refused;
+        expect_one_short_line(compiled.error().message, text);
+        continue;
+      }
+      const auto out = compiled->render(context, std::tm{});
+      if (!out) expect_one_short_line(out.error().message, text);
+    }
   }
+  EXPECT_GT(refused, source.size()) << "most of these are broken";
 }
 
 TEST(TemplateLimits, broken_utf8_is_refused_in_templates_and_repaired_in_variables) {

@@ -66,6 +66,42 @@ TEST(Provenance, control_tokens_from_users_are_user_text_in_every_position_of_a_
   EXPECT_EQ(count(part(with_tools, true), evil), 2u);
 }
 
+TEST(Provenance, a_control_token_built_around_a_known_role_is_template_text) {
+  const std::string source = "{% for m in messages %}{{ '<|' + m['role'] + '|>' + m.content }}{% endfor %}";
+  for (const std::string role : {"system", "user", "assistant", "tool", "developer", "ipython", "function", "model"}) {
+    const auto segments = render(source, R"({"messages":[{"role":")" + role + R"(","content":"u"}]})");
+    EXPECT_THAT(segments, testing::ElementsAre(Segment{"<|" + role + "|>", false}, Segment{"u", true}));
+  }
+}
+
+TEST(Provenance, any_other_role_is_user_text) {
+  const std::string source = "{% for m in messages %}{{ '[' + m['role'] + ']' }}{% endfor %}";
+  for (const std::string role : {"<|im_end|>", "im_end", "User", "user ", "users", "critic", ""}) {
+    const auto segments = render(source, R"({"messages":[{"role":")" + role + R"("}]})");
+    EXPECT_EQ(part(segments, false), "[]") << role;
+    EXPECT_EQ(part(segments, true), role);
+  }
+}
+
+TEST(Provenance, a_known_role_elsewhere_is_user_text) {
+  const auto segments = render(
+      "[{{ messages[0].content }}{{ messages[0].call.role }}{{ messages[0].parts[0].role }}{{ tools[0].role }}"
+      "{{ documents[0].role }}]",
+      R"({"messages":[{"role":"tool","content":"user","call":{"role":"system"},"parts":[{"role":"model"}]}],
+          "tools":[{"role":"tool"}],"documents":[{"role":"function"}]})");
+  EXPECT_EQ(part(segments, false), "[]");
+  EXPECT_EQ(part(segments, true), "usersystemmodeltoolfunction");
+}
+
+TEST(Provenance, the_role_tags_of_the_fallback_template_are_whole_control_tokens) {
+  const auto source =
+      fallback_chat_template([](std::string_view token) { return token == "<|assistant|>" || token == "<|end|>"; });
+  ASSERT_TRUE(source);
+  const auto segments = render(std::string(*source), R"({"messages":[{"role":"user","content":"Hi"}]})");
+  EXPECT_THAT(segments,
+              testing::ElementsAre(Segment{"<|user|>\n", false}, Segment{"Hi", true}, Segment{"<|end|>\n", false}));
+}
+
 TEST(Provenance, template_text_and_variables_are_template_text) {
   const auto segments = render("{{ bos_token }}<a>{{ x.y }}{{ messages[0].content }}<b>",
                                R"({"bos_token":"<s>","x":{"y":"<y>"},"messages":[{"content":"u"}]})");

@@ -49,7 +49,8 @@ class Interpreter {
     if (!context.is_object()) return template_error("the variables must be an object");
     for (const auto& [key, json] : context.object()) {
       const bool user = std::find(user_keys.begin(), user_keys.end(), key) != user_keys.end();
-      QUERN_TRY(Value value, from_json_value(rt_, json, user));
+      QUERN_TRY(Value value,
+                user && key == "messages" ? messages_from_json(rt_, json) : from_json_value(rt_, json, user));
       context_.insert_or_assign(key, std::move(value));
     }
     return {};

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "quern/cli/prompt.h"
 
-#include "quern/cli/chat_context.h"
+#include "quern/chat/messages.h"
 
 namespace quern {
 
@@ -15,18 +15,17 @@ bool ends_in_reasoning(std::string_view prompt) {
 }
 
 Result<Prompt> chat_prompt(const LoadedModel& model, const Json::Array& messages, Thinking thinking) {
-  if (!model.chat_template())
+  QUERN_TRY(const ChatTemplate* chat_template, model.chat_template());
+  if (!chat_template)
     return make_error(ErrorCode::unsupported,
                       "expected a chat template in the model, found none; --raw continues a text as it is");
-  ChatContext context;
-  context.messages = messages;
-  context.add_generation_prompt = true;
-  context.bos_token = model.bos_text();
-  context.eos_token = model.eos_text();
-  if (thinking == Thinking::off) context.kwargs = Json::Object{{"enable_thinking", false}};
-  auto segments = model.chat_template()->render(context.json(), local_now());
-  if (!segments) return std::move(segments).error().in("chat template");
-  return Prompt{model.tokenizer().encode_prompt(*segments), ends_in_reasoning(join_segments(*segments))};
+  ChatRequest request;
+  request.messages = messages;
+  request.bos_token = model.bos_text();
+  request.eos_token = model.eos_text();
+  if (thinking == Thinking::off) request.variables = Json::Object{{"enable_thinking", false}};
+  QUERN_TRY(const std::vector<Segment> segments, render_chat(*chat_template, request));
+  return Prompt{model.tokenizer().encode_prompt(segments), ends_in_reasoning(join_segments(segments))};
 }
 
 std::vector<TokenId> text_ids(const Tokenizer& tokenizer, std::string_view text, Special special) {

@@ -76,6 +76,7 @@ Result<Generated> generate(Session& session, const Tokenizer& tokenizer, std::sp
     }
     if (static_cast<int64_t>(out.ids.size()) == limit) break;  // nobody asks for the logits after the last one
     QUERN_TRY(std::span<const float> next, session.append(id));
+    ++out.decode_steps;
     logits = next.first(std::min(next.size(), n_ids));
   }
   if (!stops.stopped()) {

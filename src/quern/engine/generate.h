@@ -35,6 +35,7 @@ struct Generated {
   std::vector<TokenId> ids;  ///< without the end token
   FinishReason finish = FinishReason::length;
   int64_t prompt_tokens = 0, reused_tokens = 0;
+  int64_t decode_steps = 0;  ///< forward passes within decode_seconds: one fewer than ids where a limit ends it
   double prompt_seconds = 0, decode_seconds = 0;
   double first_token_seconds = 0;  ///< from the call to the first id
 };

@@ -3,6 +3,7 @@
 
 #include <algorithm>
 
+#include "quern/chat/messages.h"
 #include "quern/io/mapped_file.h"
 #include "quern/model/architecture.h"
 
@@ -88,21 +89,28 @@ Result<std::optional<TemplateSource>> source_template(const ModelSource& source)
   return folder_template(*source.folder());
 }
 
-/// The template of a tokenizer_config.json on its own: a string, or a list of named ones with a default.
+/// The template of a tokenizer_config.json on its own.
 Result<std::optional<TemplateSource>> config_template(const fs::path& path) {
-  QUERN_TRY(Json config, read_json(path));
-  const Json* text = config.find("chat_template");
-  if (text && text->is_array()) {
-    const Json* chosen = nullptr;
-    for (const Json& named : text->array()) {
-      const Json* name = named.find("name");
-      if (name && *name == Json("default")) chosen = named.find("template");
-    }
-    text = chosen;
-  }
-  if (!text || !text->is_string()) return std::optional<TemplateSource>();
+  QUERN_TRY(const Json config, read_json(path));
+  auto text = safetensors::template_in(config);
+  if (!text) return std::move(text).error().in(path.string());
+  if (!*text) return std::optional<TemplateSource>();
   return std::optional(
-      TemplateSource{text->string(), token_text(config, "bos_token"), token_text(config, "eos_token")});
+      TemplateSource{(*text)->string(), token_text(config, "bos_token"), token_text(config, "eos_token")});
+}
+
+/// The model's own template, else one of ours that its control tokens tell; nothing for a base model. A template that
+/// does not compile is an error only for who needs it: scores and raw continuations do not.
+Result<std::optional<ChatTemplate>> compile_template(const std::optional<TemplateSource>& source,
+                                                     const Tokenizer& tokenizer) {
+  std::optional<std::string_view> text;
+  if (source)
+    text = source->text;
+  else
+    text = fallback_chat_template([&](std::string_view token) { return tokenizer.find(token).has_value(); });
+  if (!text) return std::optional<ChatTemplate>();
+  QUERN_TRY(ChatTemplate compiled, ChatTemplate::compile(*text));
+  return std::optional(std::move(compiled));
 }
 
 }  // namespace
@@ -161,12 +169,14 @@ Result<std::unique_ptr<LoadedModel>> LoadedModel::load(const fs::path& path, con
   // What is cheap to refuse comes first: a broken vocabulary should not cost the time of loading weights.
   QUERN_TRY(out->tokenizer_, load_tokenizer(*out->source_));
   QUERN_TRY(auto text, source_template(*out->source_));
+  out->template_ = compile_template(text, *out->tokenizer_);
   if (text) {
-    auto compiled = ChatTemplate::compile(text->text);
-    if (!compiled) return std::move(compiled).error().in("chat template");
-    out->template_ = *std::move(compiled);
     out->bos_text_ = text->bos_token;
     out->eos_text_ = text->eos_token;
+  } else {
+    const Tokenizer& tokenizer = *out->tokenizer_;
+    if (tokenizer.bos()) out->bos_text_ = tokenizer.piece(*tokenizer.bos(), /*show_special=*/true);
+    if (tokenizer.eos()) out->eos_text_ = tokenizer.piece(*tokenizer.eos(), /*show_special=*/true);
   }
   if (out->source_->folder()) out->defaults_ = read_defaults(out->source_->folder()->generation_config());
 

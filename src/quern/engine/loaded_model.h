@@ -49,7 +49,12 @@ class LoadedModel {
   const ModelSource& source() const { return *source_; }
   const Model& model() const { return *model_; }
   const Tokenizer& tokenizer() const { return *tokenizer_; }
-  const ChatTemplate* chat_template() const { return template_ ? &*template_ : nullptr; }
+  /// The model's chat template, or one of ours that its control tokens tell; null for a base model. An error if the
+  /// model brings one that does not compile.
+  Result<const ChatTemplate*> chat_template() const {
+    if (!template_) return template_.error();
+    return template_->has_value() ? &**template_ : nullptr;
+  }
   /// Texts of the BOS and EOS tokens, as templates want them; empty where the model has none.
   const std::string& bos_text() const { return bos_text_; }
   const std::string& eos_text() const { return eos_text_; }
@@ -69,7 +74,7 @@ class LoadedModel {
   std::unique_ptr<Pool> pool_;
   std::unique_ptr<Model> model_;
   std::unique_ptr<Tokenizer> tokenizer_;
-  std::optional<ChatTemplate> template_;
+  Result<std::optional<ChatTemplate>> template_ = std::optional<ChatTemplate>();
   std::string bos_text_, eos_text_;
   GenerationDefaults defaults_;
   Isa isa_ = Isa::x86_64_v2;

@@ -117,7 +117,8 @@ Result<fs::path> folder_of(const fs::path& given) {
   return given.has_parent_path() ? given.parent_path() : fs::path(".");
 }
 
-/// The template in a tokenizer_config.json: a text, or several of which one is named "default". Null if there is none.
+}  // namespace
+
 Result<const Json*> template_in(const Json& config) {
   const Json* text = config.find("chat_template");
   if (!text || text->is_null()) return nullptr;
@@ -133,8 +134,6 @@ Result<const Json*> template_in(const Json& config) {
   return make_error(ErrorCode::not_found, "chat_template: expected one named default, found {} others",
                     text->array().size());
 }
-
-}  // namespace
 
 Result<Folder> Folder::open(const fs::path& given) {
   auto impl = std::make_unique<Impl>();

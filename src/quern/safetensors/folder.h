@@ -55,4 +55,8 @@ class Folder {
 /// The header of one file: the same checks as Folder::open, on bytes that outlive the result. In the order of the data.
 Result<std::vector<Tensor>> parse_file(std::span<const std::byte> bytes);
 
+/// The template in a tokenizer_config.json: a text, or several of which one is named "default". Null if there is none;
+/// points into `config`. Another form, or a list without "default", is an error.
+Result<const Json*> template_in(const Json& config);
+
 }  // namespace quern::safetensors

@@ -9,10 +9,8 @@ from tree import SOURCES, files, includes
 # Headers of other projects, by how they begin, and the folders that wrap them.
 WRAPPED = {
     "simdjson": {"base"},
-    "CLI/": {"cli"},
     "histedit": {"cli"},
     "editline": {"cli"},
-    "pcre2": {"tokenizer"},
     "utf8proc": {"tokenizer", "chat", "cli"},
     "immintrin": {"kernels", "parallel"},  # parallel: the pause of a spin loop
     "arm_neon": {"kernels"},

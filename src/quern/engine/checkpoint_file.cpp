@@ -4,6 +4,8 @@
 #include <algorithm>
 #include <cstring>
 
+#include "quern/engine/paging.h"
+
 namespace quern {
 namespace {
 
@@ -18,16 +20,12 @@ void append(std::vector<std::byte>& out, const void* data, size_t n) {
   out.insert(out.end(), bytes, bytes + n);
 }
 
-bool keeps_pages(const StateItem& item) { return item.kind == StateKind::rows || item.kind == StateKind::window; }
-
-/// First page that a window still needs once `length` tokens are there, and one past the last page.
+/// Pages of an item once `length` tokens are there: from the first that later tokens see.
 struct PageRange {
   int64_t first, end;
 };
 PageRange live_pages(const StateItem& item, int64_t length) {
-  const int64_t first =
-      item.kind == StateKind::window ? std::max<int64_t>(0, length - item.window + 1) / kKvPageTokens : 0;
-  return {first, (length + kKvPageTokens - 1) / kKvPageTokens};
+  return {first_live_page(item, length), pages_for(length)};
 }
 
 int64_t payload_bytes(StateStore& store, int64_t length) {
@@ -104,7 +102,7 @@ Result<Checkpoint> load_checkpoint(StateStore& store, std::span<const std::byte>
   std::memcpy(&sum, bytes.data() + bytes.size() - sizeof sum, sizeof sum);
   if (sum != checksum64(bytes.first(bytes.size() - sizeof sum)))
     return damaged("expected the checksum of its bytes, found another");
-  if (header.length == 0 || header.length > uint64_t{1} << 40) return damaged("length out of range");
+  if (header.length == 0 || header.length > INT32_MAX) return damaged("length out of range");
   const auto length = static_cast<int64_t>(header.length);
   std::span<const std::byte> rest = bytes.subspan(sizeof header, bytes.size() - sizeof header - sizeof sum);
   if (payload_bytes(store, length) != static_cast<int64_t>(rest.size()))

@@ -113,6 +113,22 @@ Result<std::optional<ChatTemplate>> compile_template(const std::optional<Templat
   return std::optional(std::move(compiled));
 }
 
+/// Weights and the shortest useful context must fit, judged before anything is packed: a model that is too large should
+/// not meet the system's out-of-memory killer half way.
+Status expect_room(const ModelSource& source, LoadContext context, const LoadOptions& options) {
+  const auto silent = [](int64_t, int64_t) { return true; };
+  const LoadContext outline{context.kernels, context.pool, silent, Weights::outline};
+  QUERN_TRY(const auto model, load_model(source, outline));
+  const int64_t least =
+      model->info().weight_bytes + memory_needed(*model, options.kv, kKvPageTokens, options.sequences);
+  const int64_t room = memory_room(options.memory_budget);
+  if (least > room)
+    return make_error(ErrorCode::out_of_memory,
+                      "memory: the model and the shortest context need {} MiB, {} MiB are there", least >> 20,
+                      std::max<int64_t>(room, 0) >> 20);
+  return {};
+}
+
 }  // namespace
 
 Result<std::unique_ptr<Tokenizer>> load_tokenizer(const ModelSource& source) {
@@ -181,9 +197,13 @@ Result<std::unique_ptr<LoadedModel>> LoadedModel::load(const fs::path& path, con
   if (out->source_->folder()) out->defaults_ = read_defaults(out->source_->folder()->generation_config());
 
   out->pool_ = std::make_unique<Pool>(options.threads > 0 ? options.threads : Pool::default_threads());
-  QUERN_TRY(out->model_, load_model(*out->source_, {kernel_table(out->isa_), *out->pool_, progress}));
-  QUERN_TRY(out->plan_,
-            plan_context(*out->model_, options.kv, options.context, options.memory_budget, options.sequences));
+  const LoadContext context{kernel_table(out->isa_), *out->pool_, progress};
+  QUERN_TRY_STATUS(expect_room(*out->source_, context, options));
+  QUERN_TRY(out->model_, load_model(*out->source_, context));
+  // A budget counts the weights too; what is available does not hold them any more.
+  const int64_t loaded = options.memory_budget > 0 ? out->model_->info().weight_bytes : 0;
+  QUERN_TRY(out->plan_, plan_context(*out->model_, options.kv, options.context,
+                                     memory_room(options.memory_budget) - loaded, options.sequences));
   out->store_ = std::make_unique<StateStore>(out->model_->state(), options.kv, out->plan_.state_bytes);
   out->runner_ = std::make_unique<Runner>(*out->model_, *out->pool_);
   return out;

@@ -8,61 +8,97 @@
 #include <string>
 
 #include "quern/engine/sequence.h"
+#include "quern/engine/session.h"
 
 namespace quern {
+
+namespace fs = std::filesystem;
+
 namespace {
 
-/// Left for the rest of the system and for scratch memory when no budget is given.
+/// Left for the rest of the system when no budget is given.
 constexpr int64_t kReserve = int64_t{256} << 20;
 /// Shortest context worth starting with.
 constexpr int64_t kLeastTokens = 64;
+/// Tokens of the largest step, and what one of them takes of scratch memory, in bytes per column of the residual
+/// stream: the stream, its norm, queries, keys, values, the feed-forward part, all float32.
+constexpr int64_t kStepTokens = 512, kScratchPerColumn = 64;
 
-std::optional<int64_t> read_number(const char* path) {
+std::optional<int64_t> read_number(const fs::path& path) {
   std::ifstream in(path);
   int64_t n = 0;
   if (in >> n) return n;  // "max" is no number: no limit
   return std::nullopt;
 }
 
-/// What the cgroup (v2, then v1) still allows this process.
-int64_t cgroup_room() {
-  struct Files {
-    const char *limit, *used;
-  };
-  for (const Files& f :
-       {Files{"/sys/fs/cgroup/memory.max", "/sys/fs/cgroup/memory.current"},
-        Files{"/sys/fs/cgroup/memory/memory.limit_in_bytes", "/sys/fs/cgroup/memory/memory.usage_in_bytes"}}) {
-    const auto limit = read_number(f.limit), used = read_number(f.used);
-    if (limit && used) return std::max<int64_t>(0, *limit - *used);
+/// A number of a file of lines "name number", 0 where it is not there.
+int64_t read_line(const fs::path& path, std::string_view name) {
+  std::ifstream in(path);
+  std::string key;
+  for (int64_t n = 0; in >> key >> n;)
+    if (key == name) return n;
+  return 0;
+}
+
+/// What a group still allows. Its use counts the page cache, which makes room when asked: that of files is no use.
+int64_t room_of(const fs::path& group, const char* limit_file, const char* used_file) {
+  const auto limit = read_number(group / limit_file), used = read_number(group / used_file);
+  if (!limit || !used) return std::numeric_limits<int64_t>::max();
+  const fs::path stat = group / "memory.stat";
+  const int64_t cache = read_line(stat, "inactive_file") + read_line(stat, "active_file");
+  return std::max<int64_t>(0, *limit - std::max<int64_t>(0, *used - cache));
+}
+
+/// The least of what this process's memory cgroup (v2, or v1) and the groups above it still allow.
+int64_t cgroup_room(const fs::path& root) {
+  int64_t room = std::numeric_limits<int64_t>::max();
+  std::ifstream in(root / "proc/self/cgroup");
+  for (std::string line; std::getline(in, line);) {  // "0::/path" or "5:memory:/path"
+    const size_t first = line.find(':'), second = line.find(':', first + 1);
+    if (second == line.npos) continue;
+    const std::string controllers = line.substr(first + 1, second - first - 1);
+    const bool v2 = controllers.empty();
+    if (!v2 && ("," + controllers + ",").find(",memory,") == controllers.npos) continue;
+    const fs::path top = root / (v2 ? "sys/fs/cgroup" : "sys/fs/cgroup/memory");
+    fs::path group = top / fs::path(line.substr(second + 1)).relative_path();
+    for (;; group = group.parent_path()) {
+      room = std::min(room, v2 ? room_of(group, "memory.max", "memory.current")
+                               : room_of(group, "memory.limit_in_bytes", "memory.usage_in_bytes"));
+      if (group == top || group == group.root_path() || group.native().size() <= top.native().size()) break;
+    }
+    room = std::min(room, v2 ? room_of(top, "memory.max", "memory.current")  // inside a container the path is another's
+                             : room_of(top, "memory.limit_in_bytes", "memory.usage_in_bytes"));
   }
-  return std::numeric_limits<int64_t>::max();
+  return room;
 }
 
 }  // namespace
 
-int64_t available_memory() {
+int64_t available_memory(const fs::path& root) {
   int64_t available = std::numeric_limits<int64_t>::max();
-  std::ifstream in("/proc/meminfo");
+  std::ifstream in(root / "proc/meminfo");
   for (std::string key; in >> key;) {
     int64_t kib = 0;
     if (!(in >> kib)) break;
     if (key == "MemAvailable:") available = kib * 1024;
     in.ignore(64, '\n');
   }
-  return std::min(available, cgroup_room());
+  return std::min(available, cgroup_room(root));
 }
 
-Result<ContextPlan> plan_context(const Model& model, KvType kv, int64_t wanted, int64_t budget_bytes, int sequences) {
-  const ModelInfo& info = model.info();
-  const auto need = [&](int64_t tokens) {
-    // One sequence and as much again for checkpoints of its fixed state and pages written after being shared.
-    int64_t fixed = 0;
-    for (const StateItem& item : model.state()) fixed += item.kind == StateKind::fixed ? item.floats * 4 : 0;
-    return sequences * (state_bytes(model.state(), kv, tokens + kKvPageTokens) + 20 * fixed);
-  };
-  // A budget counts the weights, which are loaded already; what is available does not hold them any more.
-  const int64_t room = budget_bytes > 0 ? budget_bytes - info.weight_bytes : available_memory() - kReserve;
-  const int64_t trained = std::max(info.context_length, kLeastTokens);
+int64_t memory_room(int64_t budget_bytes) { return budget_bytes > 0 ? budget_bytes : available_memory() - kReserve; }
+
+int64_t memory_needed(const Model& model, KvType kv, int64_t tokens, int sequences) {
+  const int64_t checkpoints = checkpoint_bytes(model.state(), kv);
+  const int64_t scratch = kStepTokens * model.info().n_embd * kScratchPerColumn + 4 * model.info().n_vocab;
+  // The blobs of a step are copies while a checkpoint holds the ones before it: one more of them.
+  return scratch +
+         sequences * (state_bytes(model.state(), kv, tokens, kStepTokens) + (kSessionCheckpoints + 1) * checkpoints);
+}
+
+Result<ContextPlan> plan_context(const Model& model, KvType kv, int64_t wanted, int64_t room, int sequences) {
+  const auto need = [&](int64_t tokens) { return memory_needed(model, kv, tokens, sequences); };
+  const int64_t trained = std::max(model.info().context_length, kLeastTokens);
   const int64_t tokens = wanted > 0 ? wanted : trained;
   if (need(tokens) <= room) return ContextPlan{tokens, need(tokens), false};
   if (wanted > 0)

@@ -2,26 +2,31 @@
 #pragma once
 
 #include <cstdint>
-#include <span>
+#include <filesystem>
 
 #include "quern/base/result.h"
 #include "quern/model/model.h"
 
 namespace quern {
 
-/// Bytes this process may still take: what the kernel calls available, and what is left of the cgroup's limit.
-int64_t available_memory();
+/// Bytes this process may still take: what the kernel calls available, and what its cgroup and those above it allow.
+/// Below `root` are /proc and /sys.
+int64_t available_memory(const std::filesystem::path& root = "/");
+
+/// Bytes that weights, state and scratch may take together: the budget, or (<= 0) what is available, less a reserve.
+int64_t memory_room(int64_t budget_bytes);
+
+/// Bytes of state and scratch that `sequences` conversations of `tokens` tokens need, their checkpoints included.
+int64_t memory_needed(const Model& model, KvType kv, int64_t tokens, int sequences = 1);
 
 /// How long a context may be and what its state may take.
 struct ContextPlan {
   int64_t tokens;        ///< of one sequence
-  int64_t state_bytes;   ///< budget of pages and blobs for `sequences` such sequences and their checkpoints
+  int64_t state_bytes;   ///< budget of pages and blobs for the sequences and their checkpoints
   bool limited = false;  ///< fewer tokens than the model was trained for, because of memory
 };
 
-/// `wanted` <= 0: what the model was trained for, as far as memory allows; else exactly that, or out_of_memory.
-/// `budget_bytes` bounds weights and state together; <= 0: what is available, less a reserve.
-Result<ContextPlan> plan_context(const Model& model, KvType kv, int64_t wanted, int64_t budget_bytes,
-                                 int sequences = 1);
+/// `wanted` <= 0: what the model was trained for, as far as `room` bytes allow; else exactly that, or out_of_memory.
+Result<ContextPlan> plan_context(const Model& model, KvType kv, int64_t wanted, int64_t room, int sequences = 1);
 
 }  // namespace quern

@@ -11,6 +11,8 @@ constexpr std::align_val_t kAlign{64};
 }
 
 bool MemoryBudget::take(int64_t bytes) {
+  if (bytes > limit_ - used_)
+    for (PagePool* pool : pools_) pool->trim();
   if (bytes > limit_ - used_) return false;
   used_ += bytes;
   return true;
@@ -38,9 +40,23 @@ bool PageRef::shared() const { return pool_ && pool_->slots_[index_].refs > 1; }
 
 void PagePool::Free::operator()(std::byte* p) const { ::operator delete[](p, kAlign); }
 
+PagePool::PagePool(int64_t page_bytes, MemoryBudget& budget) : page_bytes_(page_bytes), budget_(budget) {
+  budget_.pools_.push_back(this);
+}
+
 PagePool::~PagePool() {
   QUERN_CHECK(in_use() == 0, "pages are still held");
-  budget_.give(static_cast<int64_t>(slots_.size()) * page_bytes_);
+  trim();
+  std::erase(budget_.pools_, this);
+}
+
+void PagePool::trim() {
+  for (int index : free_) {
+    slots_[index].data.reset();
+    budget_.give(page_bytes_);
+    empty_.push_back(index);
+  }
+  free_.clear();
 }
 
 Result<PageRef> PagePool::get() {
@@ -55,8 +71,13 @@ Result<PageRef> PagePool::get() {
       return make_error(ErrorCode::out_of_memory, "context memory: no room for a page of {} bytes", page_bytes_);
     }
     std::memset(data, 0, page_bytes_);
-    slots_.push_back({std::unique_ptr<std::byte[], Free>(data), 0});
-    free_.push_back(static_cast<int>(slots_.size()) - 1);
+    if (empty_.empty()) {
+      empty_.push_back(static_cast<int>(slots_.size()));
+      slots_.push_back({nullptr, 0});
+    }
+    slots_[empty_.back()].data.reset(data);
+    free_.push_back(empty_.back());
+    empty_.pop_back();
   }
   const int index = free_.back();
   free_.pop_back();

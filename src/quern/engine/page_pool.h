@@ -11,20 +11,23 @@
 
 namespace quern {
 
-/// Bytes that all state of an engine may take together. Engine thread only.
+class PagePool;
+
+/// Bytes that all state of an engine may take together. Engine thread only; outlives its pools.
 class MemoryBudget {
  public:
   explicit MemoryBudget(int64_t limit) : limit_(limit) {}
+  /// False if it would go beyond the limit even after every pool gave its idle pages back.
   bool take(int64_t bytes);
   void give(int64_t bytes) { used_ -= bytes; }
   int64_t used() const { return used_; }
   int64_t limit() const { return limit_; }
 
  private:
+  friend class PagePool;
   int64_t limit_, used_ = 0;
+  std::vector<PagePool*> pools_;
 };
-
-class PagePool;
 
 /// A counted hold on one page. Copies share it; the page goes back to its pool with the last one.
 class PageRef {
@@ -49,11 +52,12 @@ class PageRef {
   int index_ = 0;
 };
 
-/// Pages of one size, 64-byte aligned, zeroed when they are new. Freed pages are kept for the next `get`.
+/// Pages of one size, 64-byte aligned, zeroed when they are new. Freed pages are kept for the next `get`, until another
+/// pool of the same budget needs the room.
 /// Engine thread only; outlives its PageRefs.
 class PagePool {
  public:
-  PagePool(int64_t page_bytes, MemoryBudget& budget) : page_bytes_(page_bytes), budget_(budget) {}
+  PagePool(int64_t page_bytes, MemoryBudget& budget);
   ~PagePool();
   PagePool(const PagePool&) = delete;
   PagePool& operator=(const PagePool&) = delete;
@@ -63,8 +67,11 @@ class PagePool {
   /// A page of its own with the same content.
   Result<PageRef> copy(const PageRef& page);
 
+  /// Gives the memory of idle pages back to the budget.
+  void trim();
+
   int64_t page_bytes() const { return page_bytes_; }
-  int64_t in_use() const { return static_cast<int64_t>(slots_.size() - free_.size()); }
+  int64_t in_use() const { return static_cast<int64_t>(slots_.size() - free_.size() - empty_.size()); }
 
  private:
   friend class PageRef;
@@ -80,7 +87,8 @@ class PagePool {
   const int64_t page_bytes_;  // constant after construction
   MemoryBudget& budget_;
   std::vector<Slot> slots_;
-  std::vector<int> free_;
+  std::vector<int> free_;   // slots with an idle page
+  std::vector<int> empty_;  // slots without a page
 };
 
 }  // namespace quern

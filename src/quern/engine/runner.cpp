@@ -16,8 +16,12 @@ Result<std::span<const float>> Runner::step(std::span<const StepPart> parts) {
   for (const StepPart& part : parts) {
     const int first = static_cast<int>(tokens_.size()), count = static_cast<int>(part.tokens.size());
     QUERN_CHECK(count > 0, "a part of a step without tokens");
-    QUERN_TRY(std::span<const StateView> state, part.sequence->prepare(count));
-    runs_.push_back({first, count, part.sequence->length(), state});
+    auto state = part.sequence->prepare(count);
+    if (!state) {  // those that have room already keep nothing of it
+      for (const StepPart& other : parts) other.sequence->abandon();
+      return std::move(state).error();
+    }
+    runs_.push_back({first, count, part.sequence->length(), *state});
     tokens_.insert(tokens_.end(), part.tokens.begin(), part.tokens.end());
     const int wanted = part.outputs == Outputs::none ? 0 : part.outputs == Outputs::last ? 1 : count;
     for (int i = count - wanted; i < count; ++i) outputs_.push_back(first + i);

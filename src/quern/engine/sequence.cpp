@@ -4,35 +4,22 @@
 #include <algorithm>
 #include <cstring>
 
+#include "quern/engine/paging.h"
+
 namespace quern {
-namespace {
-
-bool has_pages(const StateItem& item) { return item.kind == StateKind::rows || item.kind == StateKind::window; }
-
-int64_t pages_for(int64_t tokens) { return (tokens + kKvPageTokens - 1) / kKvPageTokens; }
-
-int64_t blob_bytes(const StateItem& item) { return (item.floats * 4 + 63) / 64 * 64; }
-
-/// The first position that a token at `length` (the next one) can see.
-int64_t window_start(const StateItem& item, int64_t length) {
-  return item.kind == StateKind::window ? std::max<int64_t>(0, length - item.window + 1) : 0;
-}
-
-KvLayout item_layout(const StateItem& item, KvType kv) { return {kv, item.heads, item.key_width, item.value_width}; }
-
-}  // namespace
 
 StateStore::StateStore(std::span<const StateItem> items, KvType kv, int64_t budget_bytes)
     : items_(items), kv_(kv), budget_(budget_bytes) {
   for (const StateItem& item : items_) {
     if (item.kind == StateKind::borrowed) {
-      QUERN_CHECK(item.owner >= 0 && item.owner < static_cast<int>(items_.size()) && has_pages(items_[item.owner]),
+      QUERN_CHECK(item.owner >= 0 && item.owner < static_cast<int>(items_.size()) && keeps_pages(items_[item.owner]),
                   "a borrowed item without owner");
       pools_of_items_.push_back(nullptr);
       continue;
     }
     has_fixed_ |= item.kind == StateKind::fixed;
-    const int64_t bytes = has_pages(item) ? item_layout(item, kv).page_bytes() : blob_bytes(item);
+    has_window_ |= item.kind == StateKind::window;
+    const int64_t bytes = keeps_pages(item) ? item_layout(item, kv).page_bytes() : blob_bytes(item);
     auto& pool = pools_[bytes];
     if (!pool) pool = std::make_unique<PagePool>(bytes, budget_);
     pools_of_items_.push_back(pool.get());
@@ -50,13 +37,22 @@ int64_t StateStore::pages_in_use() const {
   return n;
 }
 
-int64_t state_bytes(std::span<const StateItem> items, KvType kv, int64_t tokens) {
+int64_t state_bytes(std::span<const StateItem> items, KvType kv, int64_t tokens, int64_t chunk) {
   int64_t bytes = 0;
   for (const StateItem& item : items) {
     if (item.kind == StateKind::fixed) bytes += blob_bytes(item);
     if (item.kind == StateKind::rows) bytes += pages_for(tokens) * item_layout(item, kv).page_bytes();
     if (item.kind == StateKind::window)
-      bytes += std::min(pages_for(tokens), pages_for(item.window) + 1) * item_layout(item, kv).page_bytes();
+      bytes += std::min(pages_for(tokens), pages_for(item.window + chunk) + 1) * item_layout(item, kv).page_bytes();
+  }
+  return bytes;
+}
+
+int64_t checkpoint_bytes(std::span<const StateItem> items, KvType kv) {
+  int64_t bytes = 0;
+  for (const StateItem& item : items) {
+    if (item.kind == StateKind::fixed) bytes += blob_bytes(item);
+    if (item.kind == StateKind::window) bytes += (pages_for(item.window) + 1) * item_layout(item, kv).page_bytes();
   }
   return bytes;
 }
@@ -71,9 +67,10 @@ Sequence::Sequence(StateStore& store)
 Status Sequence::grow(int item, int64_t tokens) {
   PagePool& pool = *store_->pool(item);
   std::vector<PageRef>& pages = pages_[item];
-  // Copy on write: the step writes into the last page if that is not full.
-  if (length_ % kKvPageTokens != 0 && pages.back().shared()) {
-    QUERN_TRY(pages.back(), pool.copy(pages.back()));
+  // Copy on write: the step writes from the page of its first token on.
+  for (size_t p = length_ / kKvPageTokens; p < pages.size(); ++p) {
+    if (!pages[p].shared()) continue;
+    QUERN_TRY(pages[p], pool.copy(pages[p]));
   }
   while (static_cast<int64_t>(pages.size()) < pages_for(length_ + tokens)) {
     QUERN_TRY(PageRef page, pool.get());
@@ -82,20 +79,21 @@ Status Sequence::grow(int item, int64_t tokens) {
   return {};
 }
 
+void Sequence::abandon() {
+  for (auto& pages : pages_)
+    if (static_cast<int64_t>(pages.size()) > pages_for(length_)) pages.resize(pages_for(length_));
+}
+
 Result<std::span<const StateView>> Sequence::prepare(int64_t tokens) {
   const std::span<const StateItem> items = store_->items();
-  const auto give_back = [&] {
-    for (auto& pages : pages_)
-      if (static_cast<int64_t>(pages.size()) > pages_for(length_)) pages.resize(pages_for(length_));
-  };
   for (int i = 0; i < static_cast<int>(items.size()); ++i) {
-    if (has_pages(items[i])) {
-      if (Status grown = grow(i, tokens); !grown) return give_back(), std::move(grown).error();
+    if (keeps_pages(items[i])) {
+      if (Status grown = grow(i, tokens); !grown) return abandon(), std::move(grown).error();
     } else if (items[i].kind == StateKind::fixed) {
       PagePool& pool = *store_->pool(i);
       if (!fixed_[i] || fixed_[i].shared()) {
         Result<PageRef> blob = fixed_[i] ? pool.copy(fixed_[i]) : pool.get();
-        if (!blob) return give_back(), std::move(blob).error();
+        if (!blob) return abandon(), std::move(blob).error();
         if (!fixed_[i]) std::memset(blob->data(), 0, pool.page_bytes());
         fixed_[i] = *std::move(blob);
       }
@@ -115,8 +113,7 @@ void Sequence::commit(int64_t tokens) {
   length_ += tokens;
   const std::span<const StateItem> items = store_->items();
   for (size_t i = 0; i < items.size(); ++i) {
-    const int64_t gone = window_start(items[i], length_) / kKvPageTokens;
-    for (int64_t p = gone - 1; p >= 0 && pages_[i][p]; --p) pages_[i][p].reset();
+    for (int64_t p = first_live_page(items[i], length_) - 1; p >= 0 && pages_[i][p]; --p) pages_[i][p].reset();
   }
 }
 
@@ -126,8 +123,7 @@ bool Sequence::can_truncate(int64_t length) const {
   if (store_->has_fixed()) return length == 0;
   const std::span<const StateItem> items = store_->items();
   for (size_t i = 0; i < items.size(); ++i) {
-    const int64_t first = window_start(items[i], length) / kKvPageTokens;
-    if (items[i].kind == StateKind::window && length > 0 && !pages_[i][first]) return false;
+    if (items[i].kind == StateKind::window && length > 0 && !pages_[i][first_live_page(items[i], length)]) return false;
   }
   return true;
 }

@@ -24,6 +24,8 @@ class StateStore {
   KvType kv() const { return kv_; }
   KvLayout layout(int item) const;
   bool has_fixed() const { return has_fixed_; }
+  /// Whether a sequence can be cut back to any length without a checkpoint: there is neither fixed state nor a window.
+  bool cuts_anywhere() const { return !has_fixed_ && !has_window_; }
   MemoryBudget& budget() { return budget_; }
   PagePool* pool(int item) { return pools_of_items_[item]; }
   /// Pages held by sequences and checkpoints, over all pools.
@@ -32,14 +34,17 @@ class StateStore {
  private:
   std::span<const StateItem> items_;
   KvType kv_;
-  bool has_fixed_ = false;
+  bool has_fixed_ = false, has_window_ = false;
   MemoryBudget budget_;
   std::map<int64_t, std::unique_ptr<PagePool>> pools_;  // by page bytes
   std::vector<PagePool*> pools_of_items_;               // fixed items: a pool of blobs; borrowed: null
 };
 
-/// Bytes of state that `tokens` tokens of one sequence take.
-int64_t state_bytes(std::span<const StateItem> items, KvType kv, int64_t tokens);
+/// The most that one sequence of `tokens` tokens takes, read in steps of up to `chunk`: a window holds its own tokens
+/// and those of the step.
+int64_t state_bytes(std::span<const StateItem> items, KvType kv, int64_t tokens, int64_t chunk = 1);
+/// What a checkpoint at a page boundary may hold that its sequence no longer does: blobs, and pages behind a window.
+int64_t checkpoint_bytes(std::span<const StateItem> items, KvType kv);
 
 /// A point of a sequence to come back to: its length and holds on its pages and fixed blobs. Cheap to take and to copy.
 struct Checkpoint {
@@ -59,6 +64,8 @@ class Sequence {
   /// Makes room for `tokens` more and returns the views of the step, valid until the next call of anything here.
   /// On failure (out_of_memory) nothing has changed.
   Result<std::span<const StateView>> prepare(int64_t tokens);
+  /// Gives back what `prepare` made room for: the step does not happen.
+  void abandon();
   /// The step is done: its tokens count. Windows let go of pages no later token can see.
   void commit(int64_t tokens);
 

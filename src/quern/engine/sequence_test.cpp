@@ -191,17 +191,54 @@ TEST(CheckpointFile, refuses_every_damage) {
   EXPECT_NE(state_fingerprint(store, 42), state_fingerprint(StateStore(kItems, KvType::bf16, 1), 42));
 }
 
-TEST(StateBytes, is_what_a_sequence_takes) {
-  for (int64_t tokens : {1, 64, 65, 1000}) {
+// The estimate covers every length, read in steps of any size up to the chunk, and wastes little.
+TEST(StateBytes, covers_what_a_sequence_takes) {
+  for (int64_t chunk : {1, 7, 64, 100}) {
     StateStore store(kItems, KvType::bf16, 64 << 20);
     Sequence sequence(store);
-    ASSERT_TRUE(sequence.prepare(tokens));
-    // One step of all tokens holds the window's pages too until it is committed, so the estimate may be below by those.
-    EXPECT_GE(store.budget().used(), state_bytes(kItems, KvType::bf16, tokens));
-    if (tokens <= 64) {
-      EXPECT_EQ(store.budget().used(), state_bytes(kItems, KvType::bf16, tokens));
+    for (int64_t tokens = chunk; tokens < 1000; tokens += chunk) {
+      ASSERT_TRUE(sequence.prepare(chunk));
+      const int64_t estimate = state_bytes(kItems, KvType::bf16, tokens, chunk);
+      ASSERT_LE(store.budget().used(), estimate) << tokens << " tokens in steps of " << chunk;
+      sequence.commit(chunk);
+      if (tokens < 64) {
+        EXPECT_EQ(store.budget().used(), estimate);
+      }
     }
   }
+}
+
+// Two parts of one step, memory for the first alone: the step fails, and what the first had been given is gone, so that
+// a fork made afterwards shares no page that either writes.
+TEST(Sequence, an_abandoned_step_leaves_nothing_that_a_fork_could_share) {
+  StateStore store(std::span(kItems, 1), KvType::f32, 8 << 20);
+  Twin twin{Sequence(store), {}};
+  feed(store, twin, std::vector<int>(64, 3));
+  ASSERT_TRUE(twin.sequence.prepare(10));
+  twin.sequence.abandon();
+  EXPECT_EQ(store.pages_in_use(), 1);
+  // Even a page that was not given back would be copied: it is at the place of the write.
+  ASSERT_TRUE(twin.sequence.prepare(10));
+  Twin fork{twin.sequence.fork(), twin.ids};
+  feed(store, twin, {1, 2, 3});
+  feed(store, fork, {4, 0, 4});
+  expect_holds(store, twin);
+  expect_holds(store, fork);
+}
+
+TEST(PagePool, idle_pages_of_one_size_make_room_for_another) {
+  MemoryBudget budget(1000);
+  PagePool small(128, budget), large(512, budget);
+  std::vector<PageRef> pages;
+  for (int i = 0; i < 7; ++i) pages.push_back(*small.get());
+  EXPECT_FALSE(large.get());
+  pages.resize(1);
+  auto page = large.get();
+  ASSERT_TRUE(page);
+  EXPECT_EQ(small.in_use(), 1);
+  EXPECT_EQ(budget.used(), 128 + 512);
+  pages.push_back(*small.get());
+  EXPECT_NE(pages[0].data(), pages[1].data());
 }
 
 }  // namespace

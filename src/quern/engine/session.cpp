@@ -8,7 +8,6 @@ namespace {
 /// Where a checkpoint of recurrent state weighs about as much as the rows of so many tokens (docs/architecture.md,
 /// "state is data").
 constexpr int64_t kCheckpointEvery = 2048;
-constexpr size_t kMostCheckpoints = 16;
 }  // namespace
 
 Session::Session(Runner& runner, StateStore& store, int64_t max_tokens, int chunk)
@@ -21,10 +20,31 @@ void Session::clear() {
 }
 
 void Session::keep_checkpoint() {
+  if (store_.cuts_anywhere() || length() == 0 || length() % kKvPageTokens != 0) return;
   if (!checkpoints_.empty() && checkpoints_.back().length == length()) return;
   checkpoints_.push_back(sequence_.checkpoint());
   // The oldest but one goes first: the first usually ends the system prompt, the newest are the likely ones.
-  if (checkpoints_.size() > kMostCheckpoints) checkpoints_.erase(checkpoints_.begin() + 1);
+  if (checkpoints_.size() > kSessionCheckpoints) checkpoints_.erase(checkpoints_.begin() + 1);
+}
+
+int64_t Session::next_stop(int64_t total) const {
+  int64_t stop = std::min<int64_t>(total, length() + chunk_);
+  if (store_.cuts_anywhere()) return stop;
+  const int64_t last = (total - 1) / kKvPageTokens * kKvPageTokens;
+  for (const int64_t place : {last - kKvPageTokens, last, (length() / kCheckpointEvery + 1) * kCheckpointEvery})
+    if (place > length()) stop = std::min(stop, place);
+  return stop;
+}
+
+Result<std::span<const float>> Session::step(std::span<const int32_t> tokens, Outputs outputs) {
+  const StepPart part{&sequence_, tokens, outputs};
+  auto logits = runner_.step({&part, 1});
+  while (!logits && logits.error().code == ErrorCode::out_of_memory && !checkpoints_.empty()) {
+    checkpoints_.pop_front();
+    logits = runner_.step({&part, 1});
+  }
+  if (logits) ids_.insert(ids_.end(), tokens.begin(), tokens.end());
+  return logits;
 }
 
 void Session::rewind(int64_t length) {
@@ -57,15 +77,11 @@ Result<std::span<const float>> Session::prompt(std::span<const int32_t> prompt, 
   while (length() < total) {
     if (!progress(length(), total))
       return make_error(ErrorCode::cancelled, "prompt: stopped after {} of {} tokens", length(), total);
-    const int64_t n = std::min<int64_t>(chunk_, total - length());
-    const std::span<const int32_t> piece = prompt.subspan(length(), n);
-    const StepPart part{&sequence_, piece, length() + n == total ? Outputs::last : Outputs::none};
-    QUERN_TRY(logits, runner_.step({&part, 1}));
-    ids_.insert(ids_.end(), piece.begin(), piece.end());
-    const int64_t last = checkpoints_.empty() ? 0 : checkpoints_.back().length;
-    if (length() - last >= kCheckpointEvery) keep_checkpoint();
+    const int64_t stop = next_stop(total);
+    QUERN_TRY(logits, step(prompt.subspan(length(), stop - length()), stop == total ? Outputs::last : Outputs::none));
+    const int64_t last = (total - 1) / kKvPageTokens * kKvPageTokens;
+    if (length() >= last - kKvPageTokens || length() % kCheckpointEvery == 0) keep_checkpoint();
   }
-  keep_checkpoint();
   progress(total, total);
   return logits;
 }
@@ -73,10 +89,7 @@ Result<std::span<const float>> Session::prompt(std::span<const int32_t> prompt, 
 Result<std::span<const float>> Session::append(int32_t id) {
   if (length() >= max_tokens_)
     return make_error(ErrorCode::invalid_argument, "context: {} tokens, no room for more", max_tokens_);
-  const StepPart part{&sequence_, {&id, 1}, Outputs::last};
-  QUERN_TRY(std::span<const float> logits, runner_.step({&part, 1}));
-  ids_.push_back(id);
-  return logits;
+  return step({&id, 1}, Outputs::last);
 }
 
 Status Session::append_all(std::span<const int32_t> ids, FunctionRef<bool(std::span<const float>)> rows) {
@@ -86,9 +99,7 @@ Status Session::append_all(std::span<const int32_t> ids, FunctionRef<bool(std::s
                       max_tokens_ - length());
   for (int64_t done = 0; done < total;) {
     const int64_t n = std::min<int64_t>(chunk_, total - done);
-    const StepPart part{&sequence_, ids.subspan(done, n), Outputs::all};
-    QUERN_TRY(std::span<const float> logits, runner_.step({&part, 1}));
-    ids_.insert(ids_.end(), part.tokens.begin(), part.tokens.end());
+    QUERN_TRY(std::span<const float> logits, step(ids.subspan(done, n), Outputs::all));
     done += n;
     if (!rows(logits)) return make_error(ErrorCode::cancelled, "stopped after {} of {} tokens", done, total);
   }

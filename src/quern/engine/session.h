@@ -16,9 +16,13 @@ namespace quern {
 /// Called while a prompt is read, with tokens done and in all; false stops reading (what was read stays).
 using PromptProgress = FunctionRef<bool(int64_t done, int64_t total)>;
 
+/// Checkpoints that a session keeps at the most, where its model needs any (`plan_context` counts them).
+inline constexpr int kSessionCheckpoints = 8;
+
 /// One conversation: a sequence, the ids it holds, and checkpoints to come back to. A prompt that begins like the last
-/// one reads only what is new: full and window rows are cut back, recurrent state resumes at the deepest checkpoint.
-/// One thread at a time.
+/// one reads only what is new: rows are cut back, recurrent and window state resumes at the deepest checkpoint. These
+/// lie at page boundaries, where they pin no page that is written again: the last two before the end of each prompt
+/// (templates rewrite the very end of it in the next turn) and every 2,048 tokens. One thread at a time.
 class Session {
  public:
   /// `max_tokens`: the context length; `chunk`: tokens of one prefill step.
@@ -49,6 +53,10 @@ class Session {
  private:
   void rewind(int64_t length);
   void keep_checkpoint();
+  /// Where the next step of a prompt of `total` tokens ends: the chunk, or the next place of a checkpoint.
+  int64_t next_stop(int64_t total) const;
+  /// One step; where memory runs out, the oldest checkpoints make room.
+  Result<std::span<const float>> step(std::span<const int32_t> tokens, Outputs outputs);
 
   Runner& runner_;
   StateStore& store_;

@@ -98,6 +98,39 @@ TEST_P(SessionOf, refuses_what_does_not_fit) {
   EXPECT_EQ(s.length(), 50);
 }
 
+// The plan for a context holds a chat that fills it turn by turn, checkpoints and copies of pages included.
+TEST_P(SessionOf, the_planned_memory_lasts_until_the_context_is_full) {
+  constexpr int64_t kContext = 320;
+  StateStore planned(tiny_.model->state(), KvType::bf16,
+                     state_bytes(tiny_.model->state(), KvType::bf16, kContext, 32) +
+                         (kSessionCheckpoints + 1) * checkpoint_bytes(tiny_.model->state(), KvType::bf16));
+  Session s(*runner_, planned, kContext, 32);
+  std::vector<int32_t> chat;
+  for (uint32_t turn = 0; static_cast<int64_t>(chat.size()) + 30 <= kContext; ++turn) {
+    for (int32_t id : random(20, 100 + turn)) chat.push_back(id);
+    auto logits = s.prompt(chat);
+    ASSERT_TRUE(logits) << logits.error().message << " at " << chat.size();
+    for (int32_t id : random(10, 200 + turn)) {
+      ASSERT_TRUE(s.append(id));
+      chat.push_back(id);
+    }
+    chat.resize(chat.size() - 2);  // a template that drops the end of an answer
+  }
+  EXPECT_GT(chat.size(), 280u);
+}
+
+TEST_P(SessionOf, a_turn_that_rewrites_the_end_of_the_last_prompt_reads_little_again) {
+  Session s = session();
+  std::vector<int32_t> chat = random(300, 1);
+  ASSERT_TRUE(s.prompt(chat));
+  chat.resize(297);
+  for (int32_t id : random(40, 2)) chat.push_back(id);
+  auto logits = s.prompt(chat);
+  ASSERT_TRUE(logits);
+  EXPECT_GE(s.reused(), 297 - 2 * kKvPageTokens);
+  EXPECT_EQ(std::vector<float>(logits->begin(), logits->end()), fresh(chat));
+}
+
 TEST_P(SessionOf, memory_comes_back) {
   {
     Session s = session();

@@ -3,8 +3,11 @@
 
 #include <algorithm>
 #include <atomic>
+#include <new>
 #include <optional>
+#include <system_error>
 #include <thread>
+#include <utility>
 #include <vector>
 
 #include "quern/base/check.h"
@@ -15,6 +18,10 @@ namespace quern {
 
 struct Pool::Impl {
   Impl(int n, Patience p) : threads(n), patience(p) {}
+  static std::unique_ptr<Impl> make(int threads) {
+    QUERN_CHECK(threads >= 1, "a pool has at least the caller");
+    return std::make_unique<Impl>(threads, threads <= usable_cpus() ? Patience::spin : Patience::yield);
+  }
 
   // constant after construction
   const int threads;
@@ -41,20 +48,37 @@ struct Pool::Impl {
   }
 };
 
-Pool::Pool(int threads) {
-  QUERN_CHECK(threads >= 1, "a pool has at least the caller");
-  const Patience patience = threads <= usable_cpus() ? Patience::spin : Patience::yield;
-  impl_ = std::make_unique<Impl>(threads, patience);
-  for (int i = 1; i < threads; ++i) {
-    impl_->team.emplace_back([this, i] {
-      const Worker worker(*this, i, impl_->threads);
-      for (uint32_t seen = 0;; ++seen) {
-        impl_->region.wait_past(seen, impl_->patience);
-        if (!impl_->work) return;
-        (*impl_->work)(worker);
-        impl_->barrier();
-      }
-    });
+Pool::Pool(std::unique_ptr<Impl> impl) : impl_(std::move(impl)) {}
+
+Pool::Pool(int threads) : Pool(Impl::make(threads)) {
+  QUERN_CHECK(start() == threads, "the system does not start the threads of a pool");
+}
+
+Result<std::unique_ptr<Pool>> Pool::make(int threads) {
+  std::unique_ptr<Pool> pool(new Pool(Impl::make(threads)));
+  const int started = pool->start();
+  if (started == threads) return pool;
+  return make_error(ErrorCode::out_of_memory, "threads: expected {}, the system started {}", threads, started);
+}
+
+int Pool::start() {
+  try {
+    impl_->team.reserve(impl_->threads - 1);
+    for (int i = 1; i < impl_->threads; ++i) impl_->team.emplace_back([this, i]() noexcept { serve(i); });
+  } catch (const std::system_error&) {
+    // Too many threads for the system's limits; the destructor sends home those that started.
+  } catch (const std::bad_alloc&) {
+  }
+  return static_cast<int>(impl_->team.size()) + 1;
+}
+
+void Pool::serve(int index) {
+  const Worker worker(*this, index, impl_->threads);
+  for (uint32_t seen = 0;; ++seen) {
+    impl_->region.wait_past(seen, impl_->patience);
+    if (!impl_->work) return;
+    (*impl_->work)(worker);
+    impl_->barrier();
   }
 }
 
@@ -66,7 +90,7 @@ Pool::~Pool() {
 
 int Pool::size() const { return impl_->threads; }
 
-void Pool::run(FunctionRef<void(const Worker&)> fn) {
+void Pool::run(FunctionRef<void(const Worker&)> fn) noexcept {
   impl_->work = fn;
   impl_->region.advance();
   fn(Worker(*this, 0, impl_->threads));

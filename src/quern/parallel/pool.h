@@ -5,6 +5,7 @@
 #include <memory>
 
 #include "quern/base/function_ref.h"
+#include "quern/base/result.h"
 
 namespace quern {
 
@@ -36,14 +37,20 @@ class Worker {
 /// Waiting spins briefly, then sleeps (futex), so an idle pool costs nothing.
 class Pool {
  public:
+  /// A team of `threads` (at least 1), the caller among them; out_of_memory where the system starts fewer, after those
+  /// went home.
+  static Result<std::unique_ptr<Pool>> make(int threads);
+  /// The same where a failure is not expected: aborts with a message.
   explicit Pool(int threads);
   ~Pool();
   Pool(const Pool&) = delete;
   Pool& operator=(const Pool&) = delete;
 
   int size() const;
-  /// Runs `fn` on every worker and returns when all are done.
-  void run(FunctionRef<void(const Worker&)> fn);
+  /// Runs `fn` on every worker and returns when all are done. `fn` must not throw, on any worker: the others would wait
+  /// at a barrier forever, so an exception that leaves it ends the process (std::terminate, which names it). Allocate
+  /// before the region.
+  void run(FunctionRef<void(const Worker&)> fn) noexcept;
 
   /// Physical cores this process may use: affinity mask and cgroup quota; at least 1.
   static int default_threads();
@@ -51,6 +58,11 @@ class Pool {
  private:
   friend class Worker;
   struct Impl;
+  explicit Pool(std::unique_ptr<Impl> impl);
+  /// Starts the team as far as the system lets it; returns its size with the caller.
+  int start();
+  /// What a thread of the team does until it goes home.
+  void serve(int index);
   std::unique_ptr<Impl> impl_;
 };
 

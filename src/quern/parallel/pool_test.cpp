@@ -2,8 +2,13 @@
 #include "quern/parallel/pool.h"
 
 #include <gtest/gtest.h>
+#include <sys/resource.h>
+#include <unistd.h>
 
 #include <chrono>
+#include <cstdio>
+#include <fstream>
+#include <stdexcept>
 #include <thread>
 #include <vector>
 
@@ -81,6 +86,68 @@ TEST(Pool, shares_cover_everything_once_in_order_and_in_grains) {
         ASSERT_EQ(at, n);
       }
   }
+}
+
+/// While it lives, the process may map only `room` bytes more.
+class AddressSpaceLimit {
+ public:
+  explicit AddressSpaceLimit(rlim_t room) {
+    getrlimit(RLIMIT_AS, &before_);
+    rlim_t pages = 0;
+    std::ifstream("/proc/self/statm") >> pages;
+    const rlimit less{pages * static_cast<rlim_t>(sysconf(_SC_PAGESIZE)) + room, before_.rlim_max};
+    holds_ = pages > 0 && setrlimit(RLIMIT_AS, &less) == 0;
+  }
+  AddressSpaceLimit(const AddressSpaceLimit&) = delete;
+  AddressSpaceLimit& operator=(const AddressSpaceLimit&) = delete;
+  ~AddressSpaceLimit() { setrlimit(RLIMIT_AS, &before_); }
+  bool holds() const { return holds_; }
+
+ private:
+  rlimit before_;
+  bool holds_;
+};
+
+TEST(Pool, made_with_as_many_threads_as_asked) {
+  auto pool = Pool::make(3);
+  ASSERT_TRUE(pool);
+  std::vector<int> ran(3);
+  (*pool)->run([&](const Worker& worker) { ++ran[worker.index()]; });
+  EXPECT_EQ(ran, (std::vector<int>{1, 1, 1}));
+}
+
+TEST(Pool, says_when_the_system_starts_fewer_threads) {
+#if defined(__SANITIZE_ADDRESS__) || defined(__SANITIZE_THREAD__)
+  GTEST_SKIP() << "sanitizers map memory of their own and end the process where they cannot";
+#endif
+  {
+    // Stacks are at least 2 MB each; the C library keeps at most 40 MB of those of ended threads.
+    const AddressSpaceLimit limit(32 << 20);
+    ASSERT_TRUE(limit.holds());
+    const auto pool = Pool::make(400);
+    ASSERT_FALSE(pool);
+    EXPECT_EQ(pool.error().code, ErrorCode::out_of_memory);
+    int started = 0;
+    ASSERT_EQ(sscanf(pool.error().message.c_str(), "threads: expected 400, the system started %d", &started), 1)
+        << pool.error().message;
+    EXPECT_GE(started, 1);
+    EXPECT_LT(started, 400);
+  }
+  EXPECT_TRUE(Pool::make(4));
+}
+
+TEST(PoolDeathTest, exceptions_of_a_region_end_the_process_with_their_message) {
+  GTEST_FLAG_SET(death_test_style, "threadsafe");
+  for (int thrower : {0, 1})
+    EXPECT_DEATH(
+        {
+          Pool pool(2);
+          pool.run([&](const Worker& worker) {
+            if (worker.index() == thrower) throw std::runtime_error("thrown by a worker");
+            worker.barrier();
+          });
+        },
+        "thrown by a worker");
 }
 
 TEST(Pool, default_is_at_least_one_thread) { EXPECT_GE(Pool::default_threads(), 1); }

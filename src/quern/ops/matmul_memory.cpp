@@ -4,8 +4,7 @@
 #include <sys/mman.h>
 
 #include <mutex>
-
-#include "quern/base/check.h"
+#include <new>
 
 namespace quern {
 namespace {
@@ -20,7 +19,7 @@ constexpr int64_t round_up(int64_t n, int64_t unit) { return (n + unit - 1) / un
 std::shared_ptr<std::byte> map(int64_t bytes) {
   const int64_t room = bytes + kHugePage;
   void* p = mmap(nullptr, room, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
-  QUERN_CHECK(p != MAP_FAILED, "no address space left for weights");
+  if (p == MAP_FAILED) throw std::bad_alloc();
   std::byte* const first = static_cast<std::byte*>(p);
   std::byte* const start =
       first + (round_up(reinterpret_cast<intptr_t>(first), kHugePage) - reinterpret_cast<intptr_t>(first));

@@ -8,8 +8,8 @@
 namespace quern {
 
 /// Memory of packed weights: anonymous, 64-byte aligned, zeroed, on huge pages where the kernel gives them. Small
-/// pieces share a mapping, which goes when the last of them does. Any thread may take; running out of address space
-/// aborts with a message (physical memory runs out at the first touch, as everywhere).
+/// pieces share a mapping, which goes when the last of them does. Any thread may take; without address space
+/// left that throws std::bad_alloc (physical memory runs out at the first touch, as everywhere).
 class WeightMemory {
  public:
   WeightMemory() = default;

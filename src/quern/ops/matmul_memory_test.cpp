@@ -4,6 +4,7 @@
 #include <gtest/gtest.h>
 
 #include <cstring>
+#include <new>
 #include <vector>
 
 namespace quern {
@@ -40,6 +41,12 @@ TEST(WeightMemory, small_pieces_share_huge_pages) {
   const auto distance = b.data() - a.data();
   // Next to each other, unless a mapping ended between them.
   EXPECT_TRUE(distance == 600 << 10 || std::abs(distance) >= 1 << 20) << distance;
+}
+
+TEST(WeightMemory, more_than_the_address_space_is_bad_alloc) {
+  EXPECT_THROW(WeightMemory(int64_t{1} << 60), std::bad_alloc);
+  WeightMemory next(100);
+  next.data()[99] = std::byte{1};
 }
 
 }  // namespace

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 #include <algorithm>
+#include <array>
 #include <cstring>
-#include <vector>
 
 #include "quern/base/check.h"
 #include "quern/ops/matmul.h"
@@ -10,7 +10,8 @@
 namespace quern {
 namespace {
 
-constexpr int kWords = kGroupColumns / 4;  // 32-bit words of codes of one row and group
+constexpr int kBlockColumns = kSuperGroups * kGroupColumns;  // most columns of a block
+constexpr int kWords = kGroupColumns / 4;                    // 32-bit words of codes of one row and group
 
 /// What `Matrix` remembers of an integer form.
 struct PanelForm {
@@ -45,33 +46,30 @@ Scales scales_of(const IntegerForm& form, bool reads_half) {
   return form.has_min ? Scales::single_min : Scales::single;
 }
 
-PanelForm panel_form(const IntegerForm& form, bool reads_half) {
+PanelForm panel_form(const IntegerForm& form, int64_t block_elems, bool reads_half) {
   PanelForm out;
   out.codes = codes_of(form, out);
   out.scales = scales_of(form, reads_half);
   QUERN_CHECK(form.group == 32 || (form.group == 16 && form.split_scales),
               "scales cover 32 columns, or 16 with a number");
+  QUERN_CHECK(block_elems <= kBlockColumns, "blocks have at most 256 columns");
   QUERN_CHECK(!form.has_min || out.zero == 0, "codes have a minimum or a zero");
   QUERN_CHECK(out.codes != Codes::wide_bytes || (out.code_shift >= 0 && out.code_shift < 128),
               "values of 8-bit codes are int8");
   return out;
 }
 
-/// One row of a panel, block by block; `row` is 0 .. 15.
+/// One row of a panel, block by block; `row` is 0 .. 15. Workers make it inside a region: it allocates nothing.
 class RowPacker {
  public:
   RowPacker(const QuantType& type, const PanelForm& form)
-      : type_(type),
-        form_(form),
-        codes_(type.block_elems),
-        scales_(type.block_elems / type.integer->group),
-        mins_(scales_.size()) {}
+      : type_(type), form_(form), scale_count_(type.block_elems / type.integer->group) {}
 
   void pack(const std::byte* blocks, int64_t n_blocks, int row, std::byte* panel) {
     for (int64_t b = 0; b < n_blocks; ++b, blocks += type_.block_bytes) {
       type_.integer->split(blocks, codes_.data(), scales_.data(), mins_.data());
       if (form_.code_shift)
-        for (uint8_t& code : codes_) code = static_cast<uint8_t>(code + form_.code_shift);
+        for (int i = 0; i < type_.block_elems; ++i) codes_[i] = static_cast<uint8_t>(codes_[i] + form_.code_shift);
       if (scales_have_super(form_.scales)) panel = put_super(blocks, row, panel);
       for (int g = 0; g < type_.block_elems / kGroupColumns; ++g, panel += group_bytes(form_.codes, form_.scales))
         put_group(g, row, panel);
@@ -86,8 +84,8 @@ class RowPacker {
     type_.integer->split_scales(block, &numbers[0], &numbers[1], scales, mins);
     std::memcpy(out + row * 4, &numbers[0], 4);
     if (scales_have_min(form_.scales)) std::memcpy(out + (kPanelRows + row) * 4, &numbers[1], 4);
-    std::copy_n(scales, scales_.size(), scales_.begin());
-    if (scales_have_min(form_.scales)) std::copy_n(mins, mins_.size(), mins_.begin());
+    std::copy_n(scales, scale_count_, scales_.begin());
+    if (scales_have_min(form_.scales)) std::copy_n(mins, scale_count_, mins_.begin());
     return out + super_bytes(form_.scales);
   }
 
@@ -121,8 +119,9 @@ class RowPacker {
 
   const QuantType& type_;
   const PanelForm& form_;
-  std::vector<uint8_t> codes_;
-  std::vector<float> scales_, mins_;
+  const int64_t scale_count_;
+  std::array<uint8_t, kBlockColumns> codes_;
+  std::array<float, 2 * kSuperGroups> scales_, mins_;
 };
 
 /// Transposes the rows of a panel of plain numbers, a piece at a time so that it stays in the first-level cache.
@@ -159,6 +158,7 @@ struct MatrixPacking {
   template <typename Pack>
   static void fill(Matrix& m, int64_t panel_bytes, Pool& pool, Pack pack) {
     m.panel_bytes_ = panel_bytes;
+    // Throws where there is no address space: before the region, whose workers must not.
     m.memory_ = WeightMemory(m.bytes());
     pool.run([&](const Worker& worker) {
       const auto [begin, end] = worker.share(m.panels());
@@ -172,7 +172,7 @@ struct MatrixPacking {
 
   static void pack_integers(Matrix& m, const TensorView& tensor, Pool& pool) {
     const QuantType& type = *tensor.type;
-    const PanelForm form = panel_form(*type.integer, m.kernels_->reads_half);
+    const PanelForm form = panel_form(*type.integer, type.block_elems, m.kernels_->reads_half);
     m.integer_ = true;
     m.codes_ = form.codes;
     m.scales_ = form.scales;

@@ -6,6 +6,7 @@
 #include <cmath>
 #include <cstring>
 #include <limits>
+#include <new>
 #include <random>
 #include <string>
 #include <vector>
@@ -368,6 +369,20 @@ TEST(Matmul, groups_that_are_not_finite_give_nan_and_others_do_not_suffer) {
       EXPECT_TRUE(std::isfinite(y[34 + r]));
     }
   });
+}
+
+TEST(Matmul, more_than_the_address_space_is_bad_alloc_before_any_worker_runs) {
+  Pool pool(2);
+  const KernelTable& kernels = kernel_table(best_isa());
+  for (const char* name : {"F32", "Q4_0"}) {
+    TensorView view;
+    view.type = &type_named(name);
+    view.shape = Shape{int64_t{1} << 20, int64_t{1} << 40};  // no data: reading any would crash
+    EXPECT_THROW(Matrix::pack(view, kernels, pool), std::bad_alloc) << name;
+  }
+  int ran[2] = {};
+  pool.run([&](const Worker& worker) { ++ran[worker.index()]; });
+  EXPECT_EQ(ran[0] + ran[1], 2);
 }
 
 TEST(Matmul, no_tokens_are_no_work) {

@@ -205,16 +205,31 @@ void score_all(const Rows& rows, const T* keys, int width, float* p, Ahead ahead
     score(rows.group_size(r), rows.q + r, keys, width, p + r * kBlock, r == 0 ? ahead : Ahead{});
 }
 
+/// Rows first .. first + n - 1, which are in order of position. Each token is mixed into the rows that see it and into
+/// no other: a weight of 0 would turn an infinite or NaN value into NaN, and what no row sees may never have been
+/// written. Rows see the same tokens of all blocks but the newest, and the oldest of a window: there is one piece.
 template <typename T>
-void mix_all(const Rows& rows, const T* values, int width, int64_t start, int64_t window, const float* p, Ahead ahead) {
-  for (int r = 0; r < rows.count; r += rows.group) {
-    const int n = rows.group_size(r);
-    // Rows are in order of position: the first reaches back farthest, the last sees the newest. What lies behind that
-    // may never have been written.
-    const int first = seen(rows.position[r], window, start).first;
-    const int last = seen(rows.position[r + n - 1], window, start).last;
-    mix(n, p + r * kBlock, rows.rescale + r, values, width, first, last, rows.out + r, r == 0 ? ahead : Ahead{});
+void mix_group(Rows& rows, int first, int n, const T* values, int width, int64_t start, int64_t window, const float* p,
+               Ahead ahead) {
+  const auto sees = [&](int r) { return seen(rows.position[r], window, start); };
+  int low = first, high = first;  // rows that see token t
+  const int end = sees(first + n - 1).last;
+  for (int t = sees(first).first; t < end;) {
+    while (sees(low).last <= t) ++low;
+    while (high + 1 < first + n && sees(high + 1).first <= t) ++high;
+    int to = sees(low).last;
+    if (high + 1 < first + n && sees(high + 1).first < to) to = sees(high + 1).first;
+    mix(high - low + 1, p + low * kBlock, rows.rescale + low, values, width, t, to, rows.out + low, ahead);
+    for (int r = low; r <= high; ++r) rows.rescale[r] = 1;  // once per block
+    if (ahead.at) ahead.at += (to - t) * ahead.step_bytes;
+    t = to;
   }
+}
+
+template <typename T>
+void mix_all(Rows& rows, const T* values, int width, int64_t start, int64_t window, const float* p, Ahead ahead) {
+  for (int r = 0; r < rows.count; r += rows.group)
+    mix_group(rows, r, rows.group_size(r), values, width, start, window, p, r == 0 ? ahead : Ahead{});
 }
 
 /// The share of `bytes` for each of `steps`, in whole cache lines.
@@ -301,16 +316,26 @@ void put(float x, float inverse, int8_t* to) {
   *to = rounded == rounded ? static_cast<int8_t>(static_cast<int>(rounded)) : int8_t{0};
 }
 
-/// max|x| / 127, and its inverse.
+/// max|x| / 127, and its inverse. A row with NaN or an infinity has the scale NaN, so that it reads as NaN; one below
+/// 2^-100, whose inverse may not be finite, is zeros. As `quantize` of the products does.
 struct Scale {
   float value, inverse;
 };
 Scale row_scale(const float* x, int width) {
-  F32x16 highest = broadcast(0);
-  for (int i = 0; i < width; i += kLanes) highest = max(highest, abs(load(x + i, width - i)));
-  const float top = max(highest);
-  // A row of zeros, or of what has no finite scale, is stored as zeros.
-  if (!(top > 0) || !(top <= -kLowest)) return {0, 0};
+  constexpr uint32_t kInfinity = 0x7f800000, kTiny = 0x0d800000;  // 2^-100
+  // Without the sign, the order of the bits is that of the numbers, with NaN above infinity: a maximum of floats would
+  // lose it.
+  uint32_t bits = 0;
+  for (int i = 0; i < width; ++i) {
+    uint32_t word;
+    __builtin_memcpy(&word, x + i, 4);
+    word &= 0x7fffffff;
+    bits = word > bits ? word : bits;
+  }
+  if (bits < kTiny) return {0, 0};
+  if (bits >= kInfinity) return {__builtin_nanf(""), 0};
+  float top;
+  __builtin_memcpy(&top, &bits, 4);
   return {top / 127, 127 / top};
 }
 

@@ -25,7 +25,8 @@ void store_kv(const Worker& worker, const KernelTable& kernels, std::span<const 
 
 /// Causal softmax attention, grouped queries, float32 inside: query head h reads kv head h / (q_heads / kv_heads).
 /// A token at position p sees p - window + 1 .. p (window <= 0: everything). Keys are walked in blocks anchored at
-/// multiples of 64, online softmax: bits of a token depend on its query and the keys before it alone.
+/// multiples of 64, online softmax: bits of a token depend on its query and on the keys and
+/// values it sees alone, NaN and infinities of others included.
 struct AttentionArgs {
   std::span<const AttentionRun> runs;
   const float* q;  ///< [tokens, q_heads * key_width]

@@ -230,6 +230,31 @@ TEST_P(Attention, bits_do_not_depend_on_the_others_of_a_batch) {
   }
 }
 
+// Rows that share registers see different tokens of the newest block, and of the oldest one of a window.
+TEST_P(Attention, what_a_token_does_not_see_may_be_nan_or_infinite) {
+  constexpr int kTokens = 150;
+  for (const Shape& shape : {Shape{2, 2, 24, 20}, Shape{6, 2, 64, 64}, Shape{7, 1, 300, 272}})
+    for (int window : {0, 2, 50})
+      for (int bad : {3, 70, 127}) {
+        TestSequence s(layout(shape), shape.q_heads, kTokens, 47);
+        const Options options{.window = window};
+        const std::vector<float> clean = attend_in_chunks(kernels(), s, {kTokens}, options);
+        const int64_t kw = shape.kv_heads * shape.key_width, vw = shape.kv_heads * shape.value_width;
+        std::fill_n(&s.k[bad * kw], kw, NAN);
+        std::fill_n(&s.v[bad * vw], vw, bad == 70 ? NAN : INFINITY);
+        const std::vector<float> out = attend_in_chunks(kernels(), s, {kTokens}, options);
+        const int width = shape.q_heads * shape.value_width;
+        for (int t = 0; t < kTokens; ++t) {
+          const bool sees = t >= bad && (window == 0 || t < bad + window);
+          if (sees)
+            for (int c = 0; c < width; ++c) ASSERT_FALSE(std::isfinite(out[t * width + c])) << "token " << t;
+          else
+            ASSERT_EQ(std::memcmp(&out[t * width], &clean[t * width], width * 4), 0)
+                << "window " << window << ", token " << t << ", NaN in " << bad;
+        }
+      }
+}
+
 TEST_P(Attention, pages_behind_a_window_may_be_gone) {
   const Shape shape{4, 2, 16, 16};
   TestSequence s(layout(shape), 4, 200, 81);
@@ -291,16 +316,35 @@ TEST_P(StoreKv, keys_lie_by_dimension_and_values_by_token) {
     }
 }
 
-TEST_P(StoreKv, rows_of_zeros_and_infinities_become_zeros_in_int8) {
-  const KvLayout layout{KvType::int8, 1, 4, 4};
-  TestSequence s(layout, 1, 2, 95);
-  std::fill_n(s.k.begin(), 4, 0.0f);
-  s.k[4] = INFINITY;
-  s.k[5] = NAN;
-  const AttentionRun run = s.run(0, 2, 0);
-  run_on(1, [&](const Worker& worker) { store_kv(worker, kernels(), {&run, 1}, s.k.data(), s.v.data()); });
-  for (int d = 0; d < 4; ++d)
-    for (int t = 0; t < 2; ++t) EXPECT_EQ(s.pages[0][d * 64 + t], std::byte{0});
+TEST_P(StoreKv, rows_that_are_not_finite_stay_so_in_int8_and_tiny_ones_become_zeros) {
+  // 20: two vectors of 16, the second in part. What spoils a row is in each lane once.
+  constexpr int kWidth = 20, kKinds = 4;
+  const float kinds[kKinds] = {NAN, -INFINITY, 0, 1e-38f};
+  const KvLayout layout{KvType::int8, 1, kWidth, kWidth};
+  for (int lane = 0; lane < kWidth; ++lane) {
+    TestSequence s(layout, 1, kKinds + 1, 95);
+    for (int t = 0; t < kKinds; ++t)
+      for (std::vector<float>* rows : {&s.k, &s.v}) {
+        if (t >= 2) std::fill_n(rows->begin() + t * kWidth, kWidth, 0.0f);
+        (*rows)[t * kWidth + lane] = kinds[t];
+      }
+    const AttentionRun run = s.run(0, kKinds + 1, 0);
+    run_on(1, [&](const Worker& worker) { store_kv(worker, kernels(), {&run, 1}, s.k.data(), s.v.data()); });
+    const auto scale = [&](int64_t part, int t) {
+      float x;
+      std::memcpy(&x, s.pages[0] + part + kWidth * 64 + t * 4, 4);
+      return x;
+    };
+    for (int64_t part : {int64_t{0}, int64_t{kWidth * 64 + 64 * 4}}) {
+      EXPECT_TRUE(std::isnan(scale(part, 0))) << "NaN in lane " << lane;
+      EXPECT_TRUE(std::isnan(scale(part, 1))) << "infinity in lane " << lane;
+      EXPECT_EQ(scale(part, 2), 0.0f);
+      EXPECT_EQ(scale(part, 3), 0.0f);
+      EXPECT_GT(scale(part, 4), 0.0f);
+    }
+    for (int t = 0; t < kKinds; ++t)
+      for (int d = 0; d < kWidth; ++d) EXPECT_EQ(s.pages[0][d * 64 + t], std::byte{0});
+  }
 }
 
 QUERN_ON_EVERY_ISA(StoreKv);

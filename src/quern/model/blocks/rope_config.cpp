@@ -6,7 +6,7 @@
 namespace quern {
 namespace {
 
-constexpr double kMaxBase = 1e15, kMaxFactor = 1e6, kMaxContext = 1e9;
+constexpr double kMaxBase = 1e15, kMinFactor = 1e-3, kMaxFactor = 1e6, kMaxContext = 1e9;
 
 Key context_key() { return {"context_length", "max_position_embeddings"}; }
 
@@ -18,12 +18,21 @@ Result<double> trained_context(const ModelSource& source, Key key) {
   return source.number(key, 1, kMaxContext, context);
 }
 
+/// A factor of GGUF: some writers say 0 for "none", which is 1.
+Result<double> gguf_factor(const ModelSource& source, Key key, double fallback) {
+  QUERN_TRY(const double factor, source.number(key, 0, kMaxFactor, fallback));
+  if (factor == 0) return 1;
+  if (factor < kMinFactor)
+    return make_error(ErrorCode::corrupt_data, "{}: expected 0 or a number of {} to {}, found {}", source.name(key),
+                      kMinFactor, kMaxFactor, factor);
+  return factor;
+}
+
 Status scale_gguf(const ModelSource& source, double base, Rope& rope) {
   QUERN_TRY(const std::string type, source.text({"rope.scaling.type", ""}, "linear"));
   if (type == "none") return {};
-  QUERN_TRY(const double old_factor, source.number({"rope.scale_linear", ""}, 0, kMaxFactor, 1));
-  QUERN_TRY(double factor, source.number({"rope.scaling.factor", ""}, 0, kMaxFactor, old_factor));
-  if (factor == 0) factor = 1;  // some writers say so for "none"
+  QUERN_TRY(const double old_factor, gguf_factor(source, {"rope.scale_linear", ""}, 1));
+  QUERN_TRY(const double factor, gguf_factor(source, {"rope.scaling.factor", ""}, old_factor));
   if (type == "linear") {
     for (double& f : rope.inv_freq) f /= factor;
   } else if (type == "yarn") {
@@ -105,7 +114,7 @@ Status scale_hf_yarn(const ModelSource& source, const HfScaling& scaling, double
   YarnScaling yarn{.factor = 1, .original_context = 0};
   QUERN_TRY(const double context, source.number(context_key(), 1, kMaxContext));
   QUERN_TRY(yarn.original_context, scaling.number("original_max_position_embeddings", 1, kMaxContext, context));
-  QUERN_TRY(yarn.factor, scaling.number("factor", 1e-3, kMaxFactor, context / yarn.original_context));
+  QUERN_TRY(yarn.factor, scaling.number("factor", kMinFactor, kMaxFactor, context / yarn.original_context));
   QUERN_TRY(yarn.beta_fast, scaling.number("beta_fast", 1e-3, 1e6, yarn.beta_fast));
   QUERN_TRY(yarn.beta_slow, scaling.number("beta_slow", 1e-3, 1e6, yarn.beta_slow));
   QUERN_TRY(yarn.truncate, scaling.boolean("truncate", true));
@@ -121,15 +130,15 @@ Status scale_hf(const ModelSource& source, const HfScaling& scaling, double base
   // plain rope does: its three positions are equal there.
   if (type == "default" || type == "dynamic" || type == "mrope") return {};
   if (type == "linear") {
-    QUERN_TRY(const double factor, scaling.number("factor", 1e-3, kMaxFactor));
+    QUERN_TRY(const double factor, scaling.number("factor", kMinFactor, kMaxFactor));
     for (double& f : rope.inv_freq) f /= factor;
     return {};
   }
   if (type == "llama3") {
     Llama3Scaling s{};
-    QUERN_TRY(s.factor, scaling.number("factor", 1e-3, kMaxFactor));
-    QUERN_TRY(s.low_freq_factor, scaling.number("low_freq_factor", 1e-3, kMaxFactor));
-    QUERN_TRY(s.high_freq_factor, scaling.number("high_freq_factor", 1e-3, kMaxFactor));
+    QUERN_TRY(s.factor, scaling.number("factor", kMinFactor, kMaxFactor));
+    QUERN_TRY(s.low_freq_factor, scaling.number("low_freq_factor", kMinFactor, kMaxFactor));
+    QUERN_TRY(s.high_freq_factor, scaling.number("high_freq_factor", kMinFactor, kMaxFactor));
     QUERN_TRY(s.original_context, scaling.number("original_max_position_embeddings", 1, kMaxContext));
     if (s.high_freq_factor <= s.low_freq_factor)
       return make_error(ErrorCode::corrupt_data, "config.json: {}: expected above low_freq_factor {}, found {}",

@@ -70,6 +70,27 @@ TEST(GgufRope, reads_base_dimensions_and_linear_factor) {
   EXPECT_DOUBLE_EQ(rope->inv_freq[3], plain(3, 16, 5e5) / 4);
 }
 
+// Smaller ones would make frequencies infinite and their angles no numbers.
+TEST(GgufRope, a_factor_is_none_or_one_that_leaves_numbers) {
+  for (const char* key : {"llama.rope.scaling.factor", "llama.rope.scale_linear"}) {
+    for (double factor : {1e-300, 1e-4, -1.0, 1e7}) {
+      Gguf file;
+      file.writer.set(key, factor);
+      const auto rope = file.read(64);
+      ASSERT_FALSE(rope) << key << " = " << factor;
+      EXPECT_EQ(rope.error().code, ErrorCode::corrupt_data);
+      EXPECT_NE(rope.error().message.find(key), std::string::npos) << rope.error().message;
+    }
+    for (const auto& [factor, divisor] : {std::pair{0.0, 1.0}, {1e-3, 1e-3}, {2.0, 2.0}}) {
+      Gguf file;
+      file.writer.set(key, factor);
+      const auto rope = file.read(64);
+      ASSERT_TRUE(rope) << rope.error().message;
+      EXPECT_DOUBLE_EQ(rope->inv_freq[5], plain(5, 64, 10000) / divisor);
+    }
+  }
+}
+
 // gpt-oss's frequencies as ggml computes them, which always rounds the ramp's ends: published values.
 TEST(GgufRope, yarn_rounds_its_ramp_and_raises_the_magnitude) {
   Gguf file;

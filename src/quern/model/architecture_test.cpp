@@ -4,6 +4,7 @@
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 
+#include <algorithm>
 #include <cmath>
 
 #include "quern/model/tiny_model.h"
@@ -21,12 +22,16 @@ class EveryArchitecture : public ::testing::TestWithParam<int> {
 INSTANTIATE_TEST_SUITE_P(Registered, EveryArchitecture, ::testing::Range(0, arch_table_size),
                          [](const auto& param) { return std::string(arch_table[param.param]->name); });
 
-TEST_P(EveryArchitecture, loads_its_tiny_model_and_answers_with_numbers) {
+class EveryTinyVariant : public ::testing::TestWithParam<TinyVariant> {};
+INSTANTIATE_TEST_SUITE_P(Tiny, EveryTinyVariant, ::testing::ValuesIn(all_tiny_variants()),
+                         [](const auto& param) { return param.param.name; });
+
+TEST_P(EveryTinyVariant, loads_and_answers_with_numbers) {
   Pool pool(2);
-  auto tiny = load_tiny(architecture(), pool);
+  auto tiny = load_tiny(GetParam(), pool);
   ASSERT_TRUE(tiny) << tiny.error().message;
   const Model& model = *tiny->model;
-  EXPECT_EQ(model.info().architecture, architecture().name);
+  EXPECT_EQ(model.info().architecture, tiny->source->architecture());
   EXPECT_EQ(model.info().parameters, tiny->source->elements());
   EXPECT_GE(model.info().weight_bytes, model.info().step_bytes);
   const auto logits = all_logits(model, pool, random_tokens(70, model.info().n_vocab, 3), 32);
@@ -105,9 +110,9 @@ TEST_P(EveryArchitecture, loading_can_be_cancelled) {
 }
 
 /// Two sequences in one batch, at other lengths, give the bits that each gives alone.
-TEST_P(EveryArchitecture, sequences_of_a_batch_do_not_see_each_other) {
+TEST_P(EveryTinyVariant, sequences_of_a_batch_do_not_see_each_other) {
   Pool pool(2);
-  auto tiny = load_tiny(architecture(), pool);
+  auto tiny = load_tiny(GetParam(), pool);
   ASSERT_TRUE(tiny) << tiny.error().message;
   const Model& model = *tiny->model;
   const int64_t n_vocab = model.info().n_vocab;
@@ -128,6 +133,37 @@ TEST_P(EveryArchitecture, sequences_of_a_batch_do_not_see_each_other) {
   EXPECT_EQ(row(logits, 0), row(alone_b, 8));
   EXPECT_EQ(row(logits, 1), row(alone_a, 0));
   EXPECT_EQ(row(logits, 2), row(alone_a, 69));
+}
+
+/// Each layer sees kTinyWindow - 1 tokens back: so far a token's influence reaches, and not one further.
+TEST(TinyVariants, windows_bound_what_a_token_reaches) {
+  const auto variants = all_tiny_variants();
+  const auto variant = std::ranges::find(variants, true, &TinyVariant::window);
+  ASSERT_NE(variant, variants.end());
+  Pool pool(2);
+  auto tiny = load_tiny(*variant, pool);
+  ASSERT_TRUE(tiny) << tiny.error().message;
+  for (const StateItem& item : tiny->model->state()) EXPECT_EQ(item.kind, StateKind::window);
+  const int64_t n_vocab = tiny->model->info().n_vocab;
+  auto tokens = random_tokens(90, n_vocab, 8);
+  const auto before = all_logits(*tiny->model, pool, tokens, 16);
+  tokens[0] ^= 1;
+  const auto after = all_logits(*tiny->model, pool, tokens, 16);
+  constexpr int kReach = kTinyWindowLayers * (kTinyWindow - 1);
+  for (int64_t t = 0; t < 90; ++t)
+    EXPECT_EQ(std::equal(&before[t * n_vocab], &before[t * n_vocab] + n_vocab, &after[t * n_vocab]), t > kReach) << t;
+}
+
+TEST(TinyVariants, quantized_weights_are_within_half_a_step) {
+  std::mt19937 random(4);
+  std::vector<float> values(96), out(96);
+  for (size_t i = 32; i < 96; ++i) values[i] = static_cast<float>(random() % 2001) * 1e-3f - 1;
+  const auto bytes = encode_q8_0(values);
+  const QuantType& type = *find_quant_type("Q8_0");
+  ASSERT_EQ(bytes.size(), static_cast<size_t>(type.row_bytes(96)));
+  type.decode(bytes.data(), out.data(), 3);
+  // A step is at most 1/127; the binary16 scale, off by 2^-11 of itself, moves the largest by that much.
+  for (size_t i = 0; i < 96; ++i) EXPECT_NEAR(out[i], values[i], i < 32 ? 0 : 0.5 / 127 + 0x1p-10) << i;
 }
 
 TEST(Architecture, unknown_names_list_the_known) {

@@ -18,9 +18,17 @@ extern "C" int LLVMFuzzerTestOneInput(const uint8_t* data, size_t size) {
   const auto progress = [](int64_t, int64_t) { return true; };
   const auto model = load_model(**source, {kernel_table(best_isa()), pool, progress, Weights::outline});
   if (model) {
-    for (const StateItem& item : (*model)->state())
-      if (item.heads < 0 || item.key_width < 0 || item.value_width < 0 || item.window < 0 || item.floats < 0)
-        __builtin_trap();
+    // That a layer's rope fits its heads, AttentionBlock::load checks by itself.
+    int layers = 0;
+    for (int last = -1; const StateItem& item : (*model)->state()) {
+      const bool fixed = item.kind == StateKind::fixed;
+      if (fixed ? item.floats < 1 : item.heads < 1 || item.key_width < 1 || item.value_width < 1) __builtin_trap();
+      if (item.window < 0 || (item.window > 0) != (item.kind == StateKind::window)) __builtin_trap();
+      if (item.layer != last) ++layers;
+      if (item.layer != layers - 1) __builtin_trap();
+      last = item.layer;
+    }
+    if (layers != (*model)->info().n_layer) __builtin_trap();
   }
   return 0;
 }

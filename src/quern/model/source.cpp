@@ -147,6 +147,10 @@ Result<std::optional<TensorView>> ModelSource::find_tensor(TensorName name, int 
     return make_error(ErrorCode::unsupported, "{}: expected weights of type F32, F16 or BF16, found {}",
                       this->name(name, layer), tensor ? tensor->dtype : "another");
   }
+  // Without its dimensions of 1 a tensor may have other columns than it was quantized along.
+  if (shape.columns() % found->type->block_elems)
+    return make_error(ErrorCode::corrupt_data, "{}: expected rows in whole blocks of {} ({}), found {} columns",
+                      this->name(name, layer), found->type->block_elems, found->type->name, shape.columns());
   TensorView view = *found;
   view.shape = shape;  // without its dimensions of 1
   return std::optional(view);

@@ -66,7 +66,8 @@ class ModelSource {
   /// A value of config.json, looked for in its `text_config` first; null pointer if absent or null, or from GGUF.
   const Json* config(std::string_view path) const;
 
-  // Tensors. `shape` in GGUF's order, fastest dimension first; dimensions of 1 do not count.
+  // Tensors. `shape` in GGUF's order, fastest dimension first; dimensions of 1 do not count. Its rows are whole blocks
+  // of the tensor's type.
   Result<TensorView> tensor(TensorName name, int layer, const Shape& shape) const;
   Result<std::optional<TensorView>> find_tensor(TensorName name, int layer, const Shape& shape) const;
   /// The tensor whatever its shape; null pointer if there is none.

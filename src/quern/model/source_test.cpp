@@ -235,6 +235,74 @@ TEST(GgufSource, lists_per_layer_must_be_long_enough) {
               HasSubstr("llama.feed_forward_length[1]: expected an integer of 1"));
 }
 
+/// Without attention.key_length a head's width follows from the layer's number of heads.
+gguf::Writer with_heads(std::string_view architecture, const std::vector<int32_t>& heads) {
+  gguf::Writer writer;
+  const auto set = [&](std::string_view key, auto value) {
+    writer.set(fmt::format("{}.{}", architecture, key), value);
+  };
+  writer.set("general.architecture", architecture);
+  set("block_count", static_cast<uint32_t>(heads.size()));
+  for (const auto& [key, value] : {std::pair{"context_length", 512u},
+                                   {"embedding_length", 256u},
+                                   {"feed_forward_length", 16u},
+                                   {"vocab_size", 40u}})
+    set(key, value);
+  set("attention.head_count", std::span(heads));
+  set("attention.head_count_kv", std::span(heads));
+  set("attention.layer_norm_rms_epsilon", 1e-5f);
+  return writer;
+}
+
+std::string outline_error(const gguf::Writer& writer) {
+  const auto bytes = writer.bytes();
+  return error_of(**ModelSource::imagined(*gguf::File::parse(*bytes)), Weights::outline);
+}
+
+TEST(GgufSource, a_rope_fits_the_heads_of_every_layer) {
+  EXPECT_EQ(outline_error(with_heads("llama", {1, 4}).set("llama.attention.value_length", 1u)),
+            "layer 1: expected at most 64 rotated dimensions (a head's width), found 256");
+  EXPECT_EQ(outline_error(with_heads("llama", {1, 4}).set("llama.rope.dimension_count", 64u)), "");
+  EXPECT_EQ(outline_error(with_heads("llama", {4, 1})), "");  // a part of the wider heads turns
+}
+
+TEST(GgufSource, a_rope_need_not_fit_layers_that_it_does_not_turn) {
+  EXPECT_EQ(outline_error(with_heads("smollm3", {2, 2, 2, 8})), "");
+  EXPECT_THAT(outline_error(with_heads("smollm3", {2, 2, 8, 2})), HasSubstr("layer 2: expected at most 32 rotated"));
+  const auto qwen35 = [](const std::vector<int32_t>& heads) {
+    gguf::Writer writer = with_heads("qwen35", heads);
+    for (const auto& [key, value] : {std::pair{"conv_kernel", 4u},
+                                     {"state_size", 16u},
+                                     {"group_count", 2u},
+                                     {"time_step_rank", 6u},
+                                     {"inner_size", 96u}})
+      writer.set(fmt::format("qwen35.ssm.{}", key), value);
+    return outline_error(writer);
+  };
+  EXPECT_EQ(qwen35({2, 8, 8, 2}), "");
+  EXPECT_THAT(qwen35({2, 2, 2, 8}), HasSubstr("layer 3: expected at most 32 rotated dimensions"));
+}
+
+/// Dimensions of 1 moved: as many numbers in other columns, which are no blocks.
+TEST(GgufSource, rows_are_whole_blocks_of_the_type) {
+  gguf::Writer writer = tiny_metadata(
+      *std::find_if(arch_table, arch_table + arch_table_size, [](const auto* a) { return a->name == "llama"; })[0]);
+  writer.set("llama.embedding_length", 64u).set("llama.feed_forward_length", 1u);
+  const auto tensors = asked_tensors(writer);
+  ASSERT_TRUE(tensors) << tensors.error().message;
+  const QuantType& q4_0 = *find_quant_type("Q4_0");
+  for (const ModelSource::Asked& tensor : *tensors) {
+    if (tensor.name == "blk.0.ffn_down.weight")
+      writer.add(tensor.name, {64}, q4_0, std::vector<std::byte>(q4_0.row_bytes(64)));
+    else
+      writer.add(tensor.name, tensor.shape, quant_f32, std::vector<float>(tensor.shape.elements()));
+  }
+  const auto bytes = writer.bytes();
+  ASSERT_TRUE(bytes);
+  EXPECT_EQ(error_of(ModelSource::from(*gguf::File::parse(*bytes))),
+            "blk.0.ffn_down.weight: expected rows in whole blocks of 32 (Q4_0), found 1 columns");
+}
+
 TEST(GgufSource, layers_beyond_the_count_are_an_error) {
   gguf::Writer writer = *tiny_writer(*arch_table[0]);
   writer.set(fmt::format("{}.block_count", arch_table[0]->name), 2u);

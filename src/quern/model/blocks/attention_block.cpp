@@ -2,7 +2,9 @@
 #include "quern/model/blocks/attention_block.h"
 
 #include <cmath>
+#include <iterator>
 
+#include "quern/base/check.h"
 #include "quern/ops/elementwise.h"
 
 namespace quern {
@@ -33,7 +35,10 @@ StateItem AttentionSpec::state(int layer) const {
           .window = window};
 }
 
-Result<AttentionBlock> AttentionBlock::load(Loader& loader, int layer, const AttentionSpec& spec) {
+Result<AttentionBlock> AttentionBlock::load(Loader& loader, int layer, const AttentionSpec& spec,
+                                            std::span<const Rope> ropes) {
+  QUERN_CHECK(!spec.rope || 2 * std::ssize(ropes[*spec.rope].inv_freq) <= spec.key_width,
+              "a rope turns no more than a head has");
   AttentionBlock block;
   block.spec_ = spec;
   const Presence qk_norm = spec.qk_norm ? Presence::required : Presence::absent;
@@ -82,11 +87,12 @@ void AttentionBlock::run(const Worker& worker, Step& step, int item) const {
   matmul(worker, std::span(jobs, gate_ ? 4 : 3), step.activations);
   worker.barrier();
 
+  // No barrier between the norm and the rope: both work in place on worker.share(tokens * heads), head by head, so each
+  // worker turns the heads that it normed itself; the rope's table was complete before the first layer.
   if (spec_.qk_norm) {
     rms_norm_heads(worker, step.kernels, q, q_width, q_norm_.data(), spec_.eps, tokens, spec_.n_head, spec_.key_width);
     rms_norm_heads(worker, step.kernels, k, k_width, k_norm_.data(), spec_.eps, tokens, spec_.n_kv_head,
                    spec_.key_width);
-    worker.barrier();
   }
   if (spec_.rope) {
     const Rope& rope = step.rope(*spec_.rope);
@@ -94,8 +100,8 @@ void AttentionBlock::run(const Worker& worker, Step& step, int item) const {
                spec_.key_width);
     apply_rope(worker, step.kernels, rope, step.rope_table(*spec_.rope), k, k_width, tokens, spec_.n_kv_head,
                spec_.key_width);
-    worker.barrier();
   }
+  if (spec_.qk_norm || spec_.rope) worker.barrier();
   store_kv(worker, step.kernels, step.rows(item), k, v);
   worker.barrier();
   attention(worker, step.kernels,

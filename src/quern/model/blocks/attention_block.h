@@ -3,6 +3,7 @@
 
 #include <cstdint>
 #include <optional>
+#include <span>
 #include <vector>
 
 #include "quern/model/blocks/loader.h"
@@ -34,7 +35,8 @@ struct AttentionSpec {
 /// Pre-norm attention with grouped queries: x += W_o attention(norm(x)).
 class AttentionBlock {
  public:
-  static Result<AttentionBlock> load(Loader& loader, int layer, const AttentionSpec& spec);
+  /// `ropes`: of the model; the spec's turns no more than a head has.
+  static Result<AttentionBlock> load(Loader& loader, int layer, const AttentionSpec& spec, std::span<const Rope> ropes);
 
   const AttentionSpec& spec() const { return spec_; }
   int64_t scratch_floats() const;

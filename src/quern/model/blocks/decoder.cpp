@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "quern/model/blocks/decoder.h"
 
+#include <iterator>
 #include <variant>
 
 #include "quern/model/blocks/embedding.h"
@@ -72,7 +73,7 @@ class Decoder final : public Model {
       return Mixer(std::move(block));
     }
     state_.push_back(spec_.attention[i].state(i));
-    QUERN_TRY(AttentionBlock block, AttentionBlock::load(loader, i, spec_.attention[i]));
+    QUERN_TRY(AttentionBlock block, AttentionBlock::load(loader, i, spec_.attention[i], spec_.ropes));
     return Mixer(std::move(block));
   }
 
@@ -86,9 +87,24 @@ class Decoder final : public Model {
   std::vector<StateItem> state_;
 };
 
+/// Heads may have another width in every layer: a rope must fit each that it turns.
+Status expect_ropes_fit(const DecoderSpec& spec) {
+  for (int i = 0; i < spec.sizes.n_layer; ++i) {
+    const AttentionSpec& layer = spec.attention[i];
+    if (spec.delta_nets.contains(i) || !layer.rope) continue;
+    const int64_t rotated = 2 * std::ssize(spec.ropes[*layer.rope].inv_freq);
+    if (rotated > layer.key_width)
+      return make_error(ErrorCode::corrupt_data,
+                        "layer {}: expected at most {} rotated dimensions (a head's width), found {}", i,
+                        layer.key_width, rotated);
+  }
+  return {};
+}
+
 }  // namespace
 
 Result<std::unique_ptr<Model>> load_decoder(DecoderSpec spec, const ModelSource& source, const LoadContext& context) {
+  QUERN_TRY_STATUS(expect_ropes_fit(spec));
   auto model = std::make_unique<Decoder>(std::move(spec), context.kernels);
   QUERN_TRY_STATUS(model->load(source, context));
   return std::unique_ptr<Model>(std::move(model));

@@ -51,6 +51,7 @@ struct DecoderSpec {
 /// Sizes, heads, widths and one rope for all layers, from the standard keys of either container.
 Result<DecoderSpec> read_decoder(const ModelSource& source, const RopeDefaults& rope);
 
+/// A rope wider than the heads of a layer that it turns is an error.
 Result<std::unique_ptr<Model>> load_decoder(DecoderSpec spec, const ModelSource& source, const LoadContext& context);
 
 }  // namespace quern

@@ -13,7 +13,8 @@ struct RopeDefaults {
   double partial = 1;   ///< share of a head that turns, where config.json names none
 };
 
-/// The rotary embedding of a model: base, rotated dimensions (at most `head_width`) and scaling of either container.
+/// The rotary embedding of a model: base, rotated dimensions (at most `head_width`, which is one layer's: load_decoder
+/// checks the others') and scaling of either container.
 /// GGUF: rope.freq_base, rope.dimension_count, rope.scaling.* (none, linear, yarn) and the divisors rope_freqs.weight.
 /// config.json: rope_parameters, or rope_theta and rope_scaling of older files (default, linear, llama3, yarn,
 /// dynamic). What the two mean, and where they differ: docs/models.md.

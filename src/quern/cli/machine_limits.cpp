@@ -12,6 +12,7 @@
 #include <vector>
 
 #include "quern/engine/memory.h"
+#include "quern/kernels/kernel_table.h"
 #include "quern/kernels/limits.h"
 
 namespace quern {
@@ -96,7 +97,7 @@ double int_rate(Pool& pool, const LimitKernels& kernels) {
 }  // namespace
 
 MachineLimits measure_limits(Pool& pool) {
-  const LimitKernels& kernels = limit_kernels(best_isa());
+  const LimitKernels& kernels = *kernel_table(best_isa()).limits;
   return {read_rate(pool, kernels), int_rate(pool, kernels)};
 }
 

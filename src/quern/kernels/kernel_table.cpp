@@ -3,22 +3,28 @@
 
 #include "quern/kernels/attention.h"
 #include "quern/kernels/delta.h"
+#include "quern/kernels/limits.h"
 #include "quern/kernels/matmul.h"
 #include "quern/kernels/vector.h"
 
 namespace quern {
 
 // Each level's object files export one constant per kernel family; nothing else of them is visible (a test sees to it).
-#define QUERN_LEVEL(level)                                                                          \
-  namespace level {                                                                                 \
-  extern const MatmulKernels matmul_kernels;                                                        \
-  extern const AttentionKernels attention_kernels;                                                  \
-  extern const VectorKernels vector_kernels;                                                        \
-  extern const DeltaKernels delta_kernels;                                                          \
-  }                                                                                                 \
-  namespace {                                                                                       \
-  const KernelTable table_##level = {Isa::level, &level::matmul_kernels, &level::attention_kernels, \
-                                     &level::vector_kernels, &level::delta_kernels};                \
+#define QUERN_LEVEL(level)                                      \
+  namespace level {                                             \
+  extern const MatmulKernels matmul_kernels;                    \
+  extern const AttentionKernels attention_kernels;              \
+  extern const VectorKernels vector_kernels;                    \
+  extern const DeltaKernels delta_kernels;                      \
+  extern const LimitKernels limit_kernels;                      \
+  }                                                             \
+  namespace {                                                   \
+  const KernelTable table_##level = {Isa::level,                \
+                                     &level::matmul_kernels,    \
+                                     &level::attention_kernels, \
+                                     &level::vector_kernels,    \
+                                     &level::delta_kernels,     \
+                                     &level::limit_kernels};    \
   }
 
 #if defined(__x86_64__)

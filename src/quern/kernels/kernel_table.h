@@ -9,6 +9,7 @@ struct MatmulKernels;     // kernels/matmul.h
 struct AttentionKernels;  // kernels/attention.h
 struct VectorKernels;     // kernels/vector.h: norms, activations, rope, exponentials
 struct DeltaKernels;      // kernels/delta.h: causal convolution, delta rule
+struct LimitKernels;      // kernels/limits.h: what a machine can do at most
 
 /// All kernels of one level. Chosen once per process and passed down; never a global "current" table.
 struct KernelTable {
@@ -17,6 +18,7 @@ struct KernelTable {
   const AttentionKernels* attention;
   const VectorKernels* vector;
   const DeltaKernels* delta;
+  const LimitKernels* limits;
 };
 
 /// The table of a level that `usable_isas` lists.

@@ -4,8 +4,6 @@
 #include <cstddef>
 #include <cstdint>
 
-#include "quern/kernels/isa.h"
-
 namespace quern {
 
 /// What a machine can do at most, as loops that do nothing else: the yardsticks of "share of the limit".
@@ -17,8 +15,5 @@ struct LimitKernels {
   /// accumulators. Returns the operations done: a multiply and an add are two.
   int64_t (*int8_dots)(int64_t rounds);
 };
-
-/// The loops of a level that `usable_isas` lists.
-const LimitKernels& limit_kernels(Isa isa);
 
 }  // namespace quern

@@ -5,13 +5,15 @@
 
 #include <vector>
 
+#include "quern/kernels/kernel_table.h"
+
 namespace quern {
 namespace {
 
 TEST(Limits, reading_sees_every_byte) {
   alignas(64) static std::byte data[2048];
   for (Isa isa : usable_isas()) {
-    const LimitKernels& kernels = limit_kernels(isa);
+    const LimitKernels& kernels = *kernel_table(isa).limits;
     EXPECT_EQ(kernels.read(data, sizeof data), 0u) << isa_name(isa);
     for (size_t i = 0; i < sizeof data; ++i) {
       data[i] = std::byte{0x10};
@@ -23,9 +25,10 @@ TEST(Limits, reading_sees_every_byte) {
 
 TEST(Limits, operations_grow_with_the_rounds) {
   for (Isa isa : usable_isas()) {
-    const int64_t one = limit_kernels(isa).int8_dots(1);
+    const LimitKernels& kernels = *kernel_table(isa).limits;
+    const int64_t one = kernels.int8_dots(1);
     EXPECT_GT(one, 0);
-    EXPECT_EQ(limit_kernels(isa).int8_dots(1000), 1000 * one) << isa_name(isa);
+    EXPECT_EQ(kernels.int8_dots(1000), 1000 * one) << isa_name(isa);
   }
 }
 

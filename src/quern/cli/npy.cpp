@@ -9,7 +9,8 @@
 #include <cerrno>
 #include <charconv>
 #include <cstring>
-#include <optional>
+
+#include "quern/io/system_error.h"
 
 namespace quern {
 namespace {
@@ -62,6 +63,15 @@ class HeaderReader {
   bool descr_ = false, order_ = false, shape_ = false;
   int64_t rows_ = 0, columns_ = 0;
 };
+
+/// /dev/stdout, /dev/fd/3, /proc/self/fd/3: the name of an open descriptor, though it may lead to a regular file.
+/// Renaming something into its place would replace the name, not what it leads to.
+bool names_descriptor(const std::filesystem::path& path) {
+  std::error_code ignored;
+  const auto within_proc = [](const std::filesystem::path& p) { return p.native().starts_with("/proc/"); };
+  return within_proc(std::filesystem::read_symlink(path, ignored)) ||
+         within_proc(std::filesystem::weakly_canonical(path.parent_path(), ignored));
+}
 
 Error not_npy(std::string_view found) {
   return make_error(ErrorCode::corrupt_data, "expected a .npy file of float32 [rows, columns] in C order, found {}",
@@ -118,23 +128,24 @@ void NpyMatrix::copy_row(int64_t row, std::span<float> out) const {
   std::memcpy(out.data(), data_ + row * columns_ * static_cast<int64_t>(sizeof(float)), out.size_bytes());
 }
 
-Error NpyWriter::failed(std::string_view doing) const {
-  return make_error(ErrorCode::internal, "{}: {}: {}", path_.string(), doing, std::strerror(errno));
+Status NpyWriter::open(const std::filesystem::path& path) {
+  path_ = path;
+  std::error_code ignored;
+  const auto status = std::filesystem::status(path, ignored);
+  const bool special = std::filesystem::exists(status) && !std::filesystem::is_regular_file(status);
+  if (!special && !names_descriptor(path)) {
+    QUERN_TRY(AtomicFile file, AtomicFile::create(path));
+    file_.emplace(std::move(file));
+    return {};
+  }
+  fd_ = ::open(path.c_str(), O_WRONLY | O_APPEND | O_CLOEXEC);
+  if (fd_ < 0) return system_error(path_, "cannot write");
+  return {};
 }
 
 Result<NpyWriter> NpyWriter::create(const std::filesystem::path& path, int64_t rows, int64_t columns) {
   NpyWriter out;
-  out.path_ = path;
-  std::error_code ignored;
-  const auto status = std::filesystem::status(path, ignored);
-  const bool direct = std::filesystem::exists(status) && !std::filesystem::is_regular_file(status);
-  if (!direct) out.part_ = path.string() + ".part";
-  out.fd_ = ::open(direct ? path.c_str() : out.part_.c_str(), O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC, 0666);
-  if (out.fd_ < 0) {
-    Error error = out.failed("cannot be written");
-    out.part_.clear();  // not ours
-    return error;
-  }
+  QUERN_TRY_STATUS(out.open(path));
   out.left_ = rows * columns;
   const std::string header = npy_header(rows, columns);
   QUERN_TRY_STATUS(out.write_bytes(std::as_bytes(std::span(header))));
@@ -143,22 +154,22 @@ Result<NpyWriter> NpyWriter::create(const std::filesystem::path& path, int64_t r
 
 NpyWriter::NpyWriter(NpyWriter&& other) noexcept
     : path_(std::move(other.path_)),
-      part_(std::exchange(other.part_, {})),
+      file_(std::move(other.file_)),
       fd_(std::exchange(other.fd_, -1)),
       left_(other.left_) {}
 
 NpyWriter::~NpyWriter() {
   if (fd_ >= 0) ::close(fd_);
-  if (!part_.empty()) ::unlink(part_.c_str());
 }
 
 Status NpyWriter::write_bytes(std::span<const std::byte> bytes) {
+  if (file_) return file_->write(bytes);
   while (!bytes.empty()) {
     const ssize_t n = ::write(fd_, bytes.data(), bytes.size());
     if (n >= 0)
       bytes = bytes.subspan(static_cast<size_t>(n));
     else if (errno != EINTR)
-      return failed("cannot be written");
+      return system_error(path_, "cannot write");
   }
   return {};
 }
@@ -171,9 +182,8 @@ Status NpyWriter::write(std::span<const float> rows) {
 
 Status NpyWriter::finish() {
   QUERN_CHECK(left_ == 0, "fewer rows than announced");
-  if (::close(std::exchange(fd_, -1)) != 0) return failed("cannot be written");
-  if (!part_.empty() && ::rename(part_.c_str(), path_.c_str()) != 0) return failed("cannot be renamed into place");
-  part_.clear();
+  if (file_) return file_->commit();
+  if (::close(std::exchange(fd_, -1)) != 0) return system_error(path_, "cannot write");
   return {};
 }
 

@@ -3,10 +3,12 @@
 
 #include <cstdint>
 #include <filesystem>
+#include <optional>
 #include <span>
 #include <string>
 
 #include "quern/base/result.h"
+#include "quern/io/atomic_file.h"
 #include "quern/io/mapped_file.h"
 
 namespace quern {
@@ -14,9 +16,9 @@ namespace quern {
 /// The header of a .npy file (NumPy format 1.0) of float32 [rows, columns]; its length is a multiple of 64.
 std::string npy_header(int64_t rows, int64_t columns);
 
-/// Writes a float32 matrix row by row. The file appears under its name when it is complete: until `finish` it is
-/// `<path>.part`, and is removed if that never comes. Paths that are no regular files (/dev/stdout) are written
-/// directly.
+/// Writes a float32 matrix row by row. The file appears under its name when it is complete, by `finish`; without that
+/// nothing is left behind (`AtomicFile`). Pipes, devices and open descriptors (/dev/stdout, whatever it is) are written
+/// directly, behind what is there.
 class NpyWriter {
  public:
   static Result<NpyWriter> create(const std::filesystem::path& path, int64_t rows, int64_t columns);
@@ -31,10 +33,11 @@ class NpyWriter {
 
  private:
   NpyWriter() = default;
+  Status open(const std::filesystem::path& path);
   Status write_bytes(std::span<const std::byte> bytes);
-  Error failed(std::string_view doing) const;
-  std::filesystem::path path_, part_;
-  int fd_ = -1;
+  std::filesystem::path path_;
+  std::optional<AtomicFile> file_;
+  int fd_ = -1;       // where there is no file_
   int64_t left_ = 0;  // numbers still to come
 };
 

@@ -1,7 +1,9 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "quern/cli/npy.h"
 
+#include <fcntl.h>
 #include <gtest/gtest.h>
+#include <sys/stat.h>
 #include <unistd.h>
 
 #include <cstring>
@@ -70,6 +72,56 @@ TEST_F(Npy, an_unfinished_file_leaves_nothing_behind) {
   const auto nowhere = NpyWriter::create(folder / "no/such/a.npy", 1, 1);
   ASSERT_FALSE(nowhere);
   EXPECT_NE(nowhere.error().message.find("no/such/a.npy"), std::string::npos);
+}
+
+TEST_F(Npy, no_file_of_another_name_is_touched) {
+  std::ofstream(folder / "a.npy.part") << "kept";
+  std::ofstream(folder / "a.npy") << "old";
+  const std::vector<float> row = {1, 2};
+  auto first = NpyWriter::create(folder / "a.npy", 1, 2), second = NpyWriter::create(folder / "a.npy", 1, 2);
+  ASSERT_TRUE(first && second);
+  ASSERT_TRUE(first->write(row) && second->write(row));
+  EXPECT_EQ(file_text(folder / "a.npy"), "old");
+  ASSERT_TRUE(first->finish() && second->finish());
+  EXPECT_EQ(file_text(folder / "a.npy").size(), 128u + 8);
+  EXPECT_EQ(file_text(folder / "a.npy.part"), "kept");
+  EXPECT_EQ(std::distance(fs::directory_iterator(folder), {}), 2);
+}
+
+TEST_F(Npy, an_open_descriptor_is_written_behind_what_is_there) {
+  const fs::path path = folder / "a.npy";
+  const int fd = ::open(path.c_str(), O_WRONLY | O_CREAT, 0600);
+  ASSERT_GE(fd, 0);
+  ASSERT_EQ(::write(fd, "first", 5), 5);
+  const std::vector<float> row = {1, 2};
+  for (const char* names : {"/dev/fd/{}", "/proc/self/fd/{}"}) {
+    auto writer = NpyWriter::create(fmt::format(fmt::runtime(names), fd), 1, 2);
+    ASSERT_TRUE(writer) << writer.error().message;
+    ASSERT_TRUE(writer->write(row));
+    ASSERT_TRUE(writer->finish());
+  }
+  ::close(fd);
+  const std::string text = file_text(path);
+  EXPECT_EQ(text.size(), 5 + 2 * (128u + 8));
+  EXPECT_TRUE(parse_npy(bytes(text.substr(5, 128 + 8))));
+  EXPECT_EQ(std::distance(fs::directory_iterator(folder), {}), 1);
+}
+
+TEST_F(Npy, a_pipe_is_written_directly) {
+  const fs::path path = folder / "pipe";
+  ASSERT_EQ(::mkfifo(path.c_str(), 0600), 0);
+  const int reader = ::open(path.c_str(), O_RDONLY | O_NONBLOCK);
+  ASSERT_GE(reader, 0);
+  const std::vector<float> row = {1, 2};
+  auto writer = NpyWriter::create(path, 1, 2);
+  ASSERT_TRUE(writer) << writer.error().message;
+  ASSERT_TRUE(writer->write(row));
+  ASSERT_TRUE(writer->finish());
+  std::string got(200, '\0');
+  EXPECT_EQ(::read(reader, got.data(), got.size()), 128 + 8);
+  ::close(reader);
+  EXPECT_TRUE(fs::is_fifo(path));
+  EXPECT_FALSE(NpyWriter::create(folder, 1, 2)) << "a folder is neither";
 }
 
 TEST_F(Npy, other_layouts_are_refused) {

@@ -68,6 +68,17 @@ class Logits(ProgramTest):
         self.assertEqual(self.logits("--batch", 1), (rows, columns, whole))
         self.assertEqual(self.logits("--batch", 7, "--threads", 2), (rows, columns, whole))
 
+    def test_go_to_standard_output_too(self):
+        rows, columns, whole = self.logits()
+        out, tokens = self.folder / "redirected.npy", self.folder / "ids.json"
+        with open(out, "wb") as file:
+            p = start("logits", MODEL, "--tokens", tokens, "--out", "/dev/stdout", stdout=file)
+            self.assertEqual((p.communicate()[1], p.returncode), (b"", 0))
+        self.assertEqual(read_npy(out), (rows, columns, whole))
+        p = start("logits", MODEL, "--tokens", tokens, "--out", "/dev/stdout")
+        self.assertEqual((p.communicate()[0], p.returncode), (out.read_bytes(), 0))
+        self.assertEqual(sorted(f.name for f in self.folder.iterdir()), ["ids.json", "out.npy", "redirected.npy"])
+
     def test_of_a_text(self):
         out = self.folder / "p.npy"
         self.good("logits", MODEL, "--prompt", "Hello", "--raw", "--out", out)
@@ -179,8 +190,8 @@ class Bench(ProgramTest):
     def test_a_level_that_is_asked_for_is_the_one_in_use(self):
         usable = self.good("--version").stdout.split("runs ")[1].strip(" )\n").split()
         for level in usable:
-            row = json.loads(self.good("bench", MODEL, "--tests", "tg1", "--repeat", 1, "--isa", level, "--json").stdout)
-            self.assertEqual(row["isa"], level)
+            lines = self.good("bench", MODEL, "--tests", "tg1", "--repeat", 1, "--limits", "--isa", level, "--json").stdout
+            self.assertEqual([json.loads(line)["isa"] for line in lines.splitlines()], [level, level])
 
     def test_unknown_tests_are_wrong_usage(self):
         self.refused("bench", MODEL, "--tests", "pp512,xx3", code=2)

@@ -96,8 +96,8 @@ double int_rate(Pool& pool, const LimitKernels& kernels) {
 
 }  // namespace
 
-MachineLimits measure_limits(Pool& pool) {
-  const LimitKernels& kernels = *kernel_table(best_isa()).limits;
+MachineLimits measure_limits(Pool& pool, Isa isa) {
+  const LimitKernels& kernels = *kernel_table(isa).limits;
   return {read_rate(pool, kernels), int_rate(pool, kernels)};
 }
 

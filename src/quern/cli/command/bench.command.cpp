@@ -87,16 +87,18 @@ class Bench {
 
   void print_limits() {
     Pool pool(options_.threads > 0 ? options_.threads : Pool::default_threads());
-    limits_ = measure_limits(pool);
+    const Isa isa = options_.isa.value_or(best_isa());  // as the model will be loaded
+    limits_ = measure_limits(pool, isa);
     if (json_)
       out.line(Json(Json::Object{{"test", "limits"},
                                  {"read_gbps", limits_->read_gbps},
                                  {"int_tops", limits_->int_tops},
-                                 {"threads", pool.size()}})
+                                 {"threads", pool.size()},
+                                 {"isa", isa_name(isa)}})
                    .dump());
     else
-      out.line(fmt::format("{:<14} reads {:.1f} GB/s, {:.2f} T integer operations/s, {} threads", "limits",
-                           limits_->read_gbps, limits_->int_tops, pool.size()));
+      out.line(fmt::format("{:<14} reads {:.1f} GB/s, {:.2f} T integer operations/s, {} threads, {}", "limits",
+                           limits_->read_gbps, limits_->int_tops, pool.size(), isa_name(isa)));
     out.flush();
   }
 

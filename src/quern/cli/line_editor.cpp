@@ -172,6 +172,8 @@ LineEditor::~LineEditor() {
 LineEditor::Read LineEditor::read() {
   impl_->interrupted = false;
   el_resize(impl_->editor);  // the window may have changed since the last line
+  // libedit would print the prompt first: a Ctrl-D typed in between would be the terminal's, and lost.
+  el_wset(impl_->editor, EL_PREP_TERM, 1);
   put(kPasteOn);
   int length = 0;
   const wchar_t* line = el_wgets(impl_->editor, &length);

@@ -29,10 +29,10 @@ struct Answer {
 Result<Answer> write_answer(LoadedModel& model, Session& session, const Prompt& prompt, const GenerateOptions& options,
                             const AnswerStyle& style, Output& out);
 
-/// The object of `run --json`.
+/// The object of `run --json`. "decode_tps" counts steps of the model: 0 where the first token ended the answer.
 Json answer_json(const Answer& answer, uint64_t seed);
 
-/// "24 tokens, 80.1 tokens/s; prompt 13 tokens, 250 tokens/s"
+/// "24 tokens, 80.1 tokens/s; prompt 13 tokens, 250.0 tokens/s"; the first rate only where the model took a step.
 std::string speed_text(const Generated& generated);
 
 }  // namespace quern

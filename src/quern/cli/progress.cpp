@@ -48,14 +48,19 @@ std::string duration_text(double seconds) {
 
 std::string progress_text(std::string_view what, Unit unit, int64_t done, int64_t total, double seconds, int width) {
   std::string out(what);
-  if (total > 0) out += fmt::format(": {} %", std::clamp<int64_t>(done, 0, total) * 100 / total);
+  const auto share = [&](auto text) {
+    return total > 0 ? fmt::format("{} of {}", text(done), text(total)) : std::string(text(done));
+  };
+  if (total > 0)
+    out += fmt::format(": {} %, ", std::clamp<int64_t>(done, 0, total) * 100 / total);
+  else
+    out += ": ";
   const double rate = seconds > 0 ? static_cast<double>(done) / seconds : 0;
   if (unit == Unit::bytes)
-    out += fmt::format(", {} of {}, {}/s", bytes_text(static_cast<double>(done)),
-                       bytes_text(static_cast<double>(total)), bytes_text(rate));
-  if (unit == Unit::tokens)
-    out += fmt::format(", {} of {} tokens, {} tokens/s", grouped(done), grouped(total), rate_text(rate));
-  if (unit == Unit::steps) out += fmt::format(", {} of {}", grouped(done), grouped(total));
+    out +=
+        fmt::format("{}, {}/s", share([](int64_t n) { return bytes_text(static_cast<double>(n)); }), bytes_text(rate));
+  if (unit == Unit::tokens) out += fmt::format("{} tokens, {} tokens/s", share(grouped), rate_text(rate));
+  if (unit == Unit::steps) out += share(grouped);
   if (rate > 0 && done < total)
     out += fmt::format(", {} left", duration_text(static_cast<double>(total - done) / rate));
   if (static_cast<int>(out.size()) > width) out.resize(static_cast<size_t>(std::max(width, 0)));
@@ -78,7 +83,8 @@ void Progress::update(int64_t done, int64_t total) {
   drawn_ = true;
   const double seconds = std::chrono::duration<double>(now - start_).count();
   const int width = terminal_width(STDERR_FILENO) - 1;
-  put(fmt::format("{}{}", kClearLine, progress_text(what_, unit_, done - first_, total - first_, seconds, width)));
+  put(fmt::format("{}{}", kClearLine,
+                  progress_text(what_, unit_, done - first_, total > 0 ? total - first_ : 0, seconds, width)));
 }
 
 void Progress::clear() {

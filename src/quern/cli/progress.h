@@ -10,7 +10,8 @@ namespace quern {
 
 enum class Unit : uint8_t { bytes, tokens, steps };
 
-/// "reading the prompt: 38 %, 512 of 1,338 tokens, 210 tokens/s, 4 s left", at most `width` bytes.
+/// "reading the prompt: 38 %, 512 of 1,338 tokens, 210 tokens/s, 4 s left", at most `width` bytes. `total` 0: nobody
+/// knows; then "answering: 512 tokens, 80 tokens/s".
 std::string progress_text(std::string_view what, Unit unit, int64_t done, int64_t total, double seconds, int width);
 
 /// "1.5 GB", "98.4 MB"; powers of 1000.
@@ -27,6 +28,7 @@ class Progress {
   Progress& operator=(const Progress&) = delete;
   ~Progress() { clear(); }
 
+  /// `total` as in `progress_text`.
   void update(int64_t done, int64_t total);
   void clear();
 

@@ -9,7 +9,7 @@ import signal
 import time
 import unittest
 
-from program import PROGRAM, ProgramTest, endless, environment, with_template
+from program import MODEL, PROGRAM, ProgramTest, endless, environment, with_template
 
 PROMPT = "> "
 
@@ -69,10 +69,28 @@ class Terminal:
             os.close(self.fd)
 
 
+class Progress(ProgramTest):
+    def test_an_answer_for_a_program_shows_how_far_it_is(self):
+        for options, pattern in ((("--max-tokens", "100000"), r"answering: \d+ %, [\d,]+ of (?:100,000|99,99\d) tokens, [\d,.]+ tokens/s, .* left"),
+                                 ((), r"answering: [\d,]+ tokens, [\d,.]+ tokens/s")):
+            t = Terminal("run", MODEL, "x", "--raw", "--json", *endless(), *options)
+            self.addCleanup(t.kill)
+            t.expect(pattern)
+            t.send("\x03")
+            t.expect(r'"finish_reason":"cancelled"')
+            self.assertEqual(t.code(), 130)
+        t = Terminal("run", MODEL, "x", "--raw", "--json", "--quiet", *endless())
+        self.addCleanup(t.kill)
+        time.sleep(1.5)
+        t.send("\x03")
+        self.assertEqual(t.code(), 130)
+        self.assertNotIn("answering", t.seen)
+
+
 class Chat(ProgramTest):
-    def begin(self, *options):
+    def begin(self, *options, **env):
         model = with_template(self.folder / "m.gguf")
-        t = Terminal("run", model, "--temp", "0", *options, XDG_STATE_HOME=str(self.folder / "state"))
+        t = Terminal("run", model, "--temp", "0", *options, XDG_STATE_HOME=str(self.folder / "state"), **env)
         self.addCleanup(t.kill)
         t.expect(re.escape(PROMPT))
         return t
@@ -100,7 +118,8 @@ class Chat(ProgramTest):
         saved.write_text(json.dumps({"messages": [{"role": "user", "content": "a"}, {"role": "assistant", "content": "b"}]}))
         t = self.begin("--max-tokens", "3")
         for line, answer in ((f"/load {saved}", "2 messages from"), ("/load /no/such.json", "/no/such.json"), ("/hlep", "did you mean /help"), ("/help", "/system TEXT"),
-                             ("/set top-p 7", "expected a number from 0 to 1"), ("/set speed 3", "expected a setting"), ("/save", "expected FILE")):
+                             ("/set top-p 7", "/set top-p: expected a number from 0 to 1, found '7'"), ("/set temp", "/set temp: expected a number"), ("/set seed ", "found nothing"),
+                             ("/frobnicate", "/help lists all"), ("/set speed 3", "expected a setting"), ("/save", "expected FILE")):
             t.line(line)
             t.expect(re.escape(answer))
             t.expect(re.escape(PROMPT))
@@ -113,6 +132,19 @@ class Chat(ProgramTest):
         t.expect(re.escape(PROMPT))
         t.send("\x04")  # Ctrl-D
         self.assertEqual(t.code(), 0)
+
+    def test_a_tilde_is_the_home_folder(self):
+        t = self.begin("--max-tokens", "2", HOME=str(self.folder))
+        t.line("hi")
+        t.expect("quern: 2 tokens")
+        t.expect(re.escape(PROMPT))
+        for line, answer in (("/save ~/chat.json", "saved 2 messages to "), ("/load ~/chat.json", "2 messages from ")):
+            t.line(line)
+            t.expect(re.escape(f"{answer}{self.folder}/chat.json"))
+            t.expect(re.escape(PROMPT))
+        t.line("/quit")
+        self.assertEqual(t.code(), 0)
+        self.assertEqual(len(json.loads((self.folder / "chat.json").read_text())["messages"]), 2)
 
     def test_an_interrupt_stops_the_answer_not_the_chat(self):
         t = self.begin(*endless())

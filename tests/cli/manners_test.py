@@ -20,8 +20,22 @@ class Usage(ProgramTest):
                             (["run"], "MODEL"), ([], "--help"), (["run", MODEL, "x", "y"], "one more"), (["run", MODEL, "x", "--stop", ""], "--stop")):
             self.assertIn(hint, self.refused(*words, code=2))
 
+    def test_options_without_effect_are_refused(self):
+        for words, option in ((["--raw", "--system", "Be."], "--system"), (["--raw", "--no-think"], "--no-think"), (["--parse-special"], "--parse-special")):
+            self.assertIn(f"run: {option}: expected", self.refused("run", MODEL, "x", *words, code=2))
+        self.good("run", MODEL, "x", "--raw", "--parse-special", "--max-tokens", 1)
+
+    def test_only_a_near_command_is_suggested(self):
+        self.assertIn("did you mean run?", self.refused("rnu", code=2))
+        self.assertNotIn("did you mean", self.refused("frobnicate", code=2))
+        self.assertIn("did you mean --", self.refused("run", MODEL, "x", "--frobnicate", code=2))
+
+    def test_the_level_of_other_machines_is_told(self):
+        self.assertRegex(self.good("--help").stdout, r"neon\s+is\s+for\s+ARM\s+machines\s+only")
+
     def test_files_that_are_not_there_are_named(self):
         self.assertIn("/no/such.gguf", self.refused("run", "/no/such.gguf", "x"))
+        self.assertIn("quern: '': expected", self.refused("run", "", "x"))
         for path in ("/", "/dev/zero", "/etc/hostname", ""):
             self.refused("run", path, "x")
 
@@ -39,7 +53,7 @@ class Usage(ProgramTest):
         self.assertIn("QUERN_FORCE_ISA", self.refused("run", MODEL, "x", "--raw", QUERN_FORCE_ISA="none"))
 
     def test_what_follows_two_dashes_is_a_prompt(self):
-        self.assertIn("1 tokens", self.good("run", MODEL, "--raw", "--temp", 0, "--max-tokens", 1, "--", "--help").stderr)
+        self.assertIn("1 token;", self.good("run", MODEL, "--raw", "--temp", 0, "--max-tokens", 1, "--", "--help").stderr)
 
 
 class Answers(ProgramTest):
@@ -87,7 +101,14 @@ class Answers(ProgramTest):
         model = with_template(self.folder / "m.gguf")
         o = self.json("run", model, "Hi", "--system", "Be.", "--max-tokens", 4, "--temp", 0)
         self.assertEqual(o["prompt_tokens"], len(self.json("tokenize", MODEL, "system: Be.\nuser: Hi\nassistant:", "--add-special")["ids"]))
-        self.assertIn("--raw", self.refused("run", MODEL, "Hi", "--max-tokens", 4))
+
+    def test_a_model_without_a_template_goes_by_its_control_tokens_or_needs_raw(self):
+        o = self.json("run", MODEL, "Hi", "--max-tokens", 4, "--temp", 0)
+        marked = "<|im_start|>user\nHi<|im_end|>\n<|im_start|>assistant\n"
+        self.assertEqual(o["prompt_tokens"], len(self.json("tokenize", MODEL, marked, "--add-special", "--parse-special")["ids"]))
+        base = self.folder / "base.gguf"
+        base.write_bytes(MODEL.read_bytes().replace(b"<|im_start|>", b"<|im_other|>"))
+        self.assertIn("--raw", self.refused("run", base, "Hi", "--max-tokens", 4))
 
 
 class Signals(ProgramTest):

@@ -29,8 +29,7 @@ constexpr OptionSpec kCommon[] = {
     {.name = "--isa",
      .metavar = "LEVEL",
      .help = "Force an instruction-set level; the environment variable QUERN_FORCE_ISA does the same. A level that "
-             "this machine "
-             "lacks is an error.",
+             "this machine lacks is an error; neon is for ARM machines only, the others are for x86.",
      .type = OptionType::choice,
      .choices = kIsaNames,
      .default_text = "the best one here"},
@@ -311,8 +310,9 @@ Result<Invocation> parse_command_line(std::span<const Command* const> commands, 
   const auto find_command = [&](std::string_view name) -> Result<const Command*> {
     for (const Command* command : commands)
       if (command->name == name) return command;
-    return make_error(ErrorCode::invalid_argument, "unknown command {}: did you mean {}? (quern --help lists all)",
-                      shown(name), nearest_name(name, names));
+    const std::string_view near = near_name(name, names);
+    return make_error(ErrorCode::invalid_argument, "unknown command {}{} (quern --help lists all)", shown(name),
+                      near.empty() ? std::string() : fmt::format(": did you mean {}?", near));
   };
   const std::string& first = words[0];
   if (first == "--help" || first == "-h" || (first == "help" && words.size() == 1))

@@ -70,6 +70,10 @@ TEST(Arguments, odd_words_are_taken_as_they_are) {
 
 TEST(Arguments, an_unknown_name_is_answered_with_the_nearest) {
   EXPECT_EQ(error_of({"gridn", "m"}), "unknown command 'gridn': did you mean grind? (quern --help lists all)");
+  EXPECT_EQ(error_of({"gri"}), "unknown command 'gri': did you mean grind? (quern --help lists all)");
+  for (const char* far : {"frobnicate", "xyz", "x", ""})
+    EXPECT_EQ(error_of({far}), fmt::format("unknown command '{}' (quern --help lists all)", far));
+  EXPECT_THAT(error_of({"grind", "m", "--frobnicate"}), HasSubstr("did you mean --"));
   EXPECT_EQ(error_of({"grind", "m", "--tempp", "1"}), "grind: unknown option '--tempp': did you mean --temp?");
   EXPECT_EQ(error_of({"grind", "m", "--thread=1"}), "grind: unknown option '--thread': did you mean --threads?");
   EXPECT_EQ(error_of({"grind", "m", "-5"}),

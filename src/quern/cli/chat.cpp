@@ -26,6 +26,15 @@ std::filesystem::path history_file() {
   return folder.empty() ? folder : folder / "history";
 }
 
+/// `check_value`, with the words of a chat: "/set temp: expected a number from 0 to 100, found nothing".
+Status check_setting(OptionSpec option, std::string_view value, int64_t& integer, double& number) {
+  const std::string name = fmt::format("/set {}", option.name.substr(2));
+  option.name = name;
+  if (value.empty())
+    return make_error(ErrorCode::invalid_argument, "{}: expected {}, found nothing", name, expected_text(option));
+  return check_value(option, value, integer, number);
+}
+
 class Chat {
  public:
   Chat(LoadedModel& model, ChatOptions options)
@@ -103,24 +112,33 @@ class Chat {
         ended_ = true;
         break;
       case ChatCommand::Kind::save:
-        if (auto saved = conversation_.save(line.rest); !saved)
-          report(saved.error());
-        else
-          note(fmt::format("saved {} messages to {}", conversation_.messages().size(), line.rest));
+        save(expand_home(line.rest));
         break;
       case ChatCommand::Kind::load:
-        if (auto loaded = Conversation::load(line.rest)) {
-          conversation_ = *std::move(loaded);
-          note(fmt::format("{} messages from {}", conversation_.messages().size(), line.rest));
-        } else {
-          report(loaded.error());
-        }
+        load(expand_home(line.rest));
         break;
       case ChatCommand::Kind::set:
         if (auto done = set(line.rest); !done) report(done.error());
         break;
     }
     out_.flush();
+  }
+
+  void save(const std::string& path) {
+    if (auto saved = conversation_.save(path); !saved)
+      report(saved.error());
+    else
+      note(fmt::format("saved {} messages to {}", conversation_.messages().size(), path));
+  }
+
+  void load(const std::string& path) {
+    auto loaded = Conversation::load(path);
+    if (!loaded) {
+      report(loaded.error());
+      return;
+    }
+    conversation_ = *std::move(loaded);
+    note(fmt::format("{} messages from {}", conversation_.messages().size(), path));
   }
 
   /// "/set top-k 40"
@@ -133,7 +151,7 @@ class Chat {
     double number = 0;
     for (const OptionSpec* option : {&kMaxTokens, &kSeed}) {
       if (option->name != name) continue;
-      QUERN_TRY_STATUS(check_value(*option, value, integer, number));
+      QUERN_TRY_STATUS(check_setting(*option, value, integer, number));
       if (option == &kMaxTokens)
         options_.generate.max_tokens = integer;
       else
@@ -142,7 +160,7 @@ class Chat {
     }
     for (const OptionSpec& option : kSamplingOptions) {
       if (option.name != name || option.repeatable) continue;
-      QUERN_TRY_STATUS(check_value(option, value, integer, number));
+      QUERN_TRY_STATUS(check_setting(option, value, integer, number));
       set_sampling(options_.generate.sampling, name,
                    option.type == OptionType::integer ? static_cast<double>(integer) : number);
       return {};

@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "quern/cli/chat_line.h"
 
+#include <cstdlib>
 #include <vector>
 
 #include "quern/cli/nearest.h"
@@ -50,9 +51,16 @@ Result<ChatLine> parse_chat_line(std::string_view line) {
                         rest.substr(0, 60));
     return ChatLine{&command, std::string(rest)};
   }
-  return make_error(ErrorCode::invalid_argument,
-                    "unknown command '{}': did you mean {}? (// begins a message with a slash)", name.substr(0, 60),
-                    nearest_name(name, names));
+  const std::string_view near = near_name(name, names);
+  return make_error(ErrorCode::invalid_argument, "unknown command '{}': {} (// begins a message with a slash)",
+                    name.substr(0, 60),
+                    near.empty() ? std::string("/help lists all") : fmt::format("did you mean {}?", near));
+}
+
+std::string expand_home(std::string_view path) {
+  const char* home = std::getenv("HOME");
+  if (!path.starts_with("~/") || !home || !*home) return std::string(path);
+  return fmt::format("{}{}", home, path.substr(1));
 }
 
 std::string chat_help() {

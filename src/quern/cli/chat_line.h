@@ -31,4 +31,7 @@ Result<ChatLine> parse_chat_line(std::string_view line);
 /// The text of /help.
 std::string chat_help();
 
+/// A path as people write it: a leading "~/" is the home folder, as in a shell, where the environment has one (HOME).
+std::string expand_home(std::string_view path);
+
 }  // namespace quern

@@ -4,6 +4,8 @@
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 
+#include <cstdlib>
+
 namespace quern {
 namespace {
 
@@ -34,8 +36,23 @@ TEST(ChatLine, all_else_is_a_message) {
 TEST(ChatLine, mistakes_are_named) {
   EXPECT_EQ(parse_chat_line("/hlep").error().message,
             "unknown command '/hlep': did you mean /help? (// begins a message with a slash)");
+  EXPECT_EQ(parse_chat_line("/frobnicate it").error().message,
+            "unknown command '/frobnicate': /help lists all (// begins a message with a slash)");
   EXPECT_EQ(parse_chat_line("/save").error().message, "/save: expected FILE, found nothing");
   EXPECT_EQ(parse_chat_line("/clear all").error().message, "/clear: expected nothing after it, found 'all'");
+}
+
+TEST(ChatLine, a_leading_tilde_is_the_home_folder) {
+  const char* before = std::getenv("HOME");
+  const std::string kept = before ? before : "";
+  ::setenv("HOME", "/home/somebody", 1);
+  EXPECT_EQ(expand_home("~/chat.json"), "/home/somebody/chat.json");
+  EXPECT_EQ(expand_home("~other/chat.json"), "~other/chat.json");
+  EXPECT_EQ(expand_home("a/~/chat.json"), "a/~/chat.json");
+  EXPECT_EQ(expand_home("~"), "~");
+  ::unsetenv("HOME");
+  EXPECT_EQ(expand_home("~/chat.json"), "~/chat.json");
+  if (before) ::setenv("HOME", kept.c_str(), 1);
 }
 
 TEST(ChatLine, help_lists_every_command) {

@@ -136,12 +136,10 @@ Result<fs::path> find_model(std::string_view text, const std::vector<fs::path>& 
     if (model.name == text || model.name + ".gguf" == text) return model.path;
     names.push_back(model.name);
   }
-  const std::string_view near = nearest_name(text, names);
-  const bool is_near =
-      !near.empty() && edit_distance(near, text) <= static_cast<int>(std::max<size_t>(3, text.size() / 2));
-  return make_error(ErrorCode::not_found,
-                    "{}: expected a file, a folder or a name that `quern list` shows, found nothing{}", text,
-                    is_near ? fmt::format(" (nearest name: {})", near) : std::string());
+  const std::string_view near = near_name(text, names);
+  return make_error(
+      ErrorCode::not_found, "{}: expected a file, a folder or a name that `quern list` shows, found nothing{}",
+      text.empty() ? "''" : text, near.empty() ? std::string() : fmt::format(" (nearest name: {})", near));
 }
 
 Result<fs::path> find_model(std::string_view text) { return find_model(text, model_folders()); }

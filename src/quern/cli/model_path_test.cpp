@@ -62,7 +62,8 @@ TEST_F(ModelPath, what_is_missing_is_named_with_the_nearest) {
   EXPECT_EQ(near.error().message,
             "alhpa: expected a file, a folder or a name that `quern list` shows, found nothing (nearest name: alpha)");
   EXPECT_EQ(find_model("/nonexistent/else.bin", folders()).error().message.find("nearest"), std::string::npos);
-  EXPECT_FALSE(find_model("", {}));
+  EXPECT_EQ(find_model("", {}).error().message,
+            "'': expected a file, a folder or a name that `quern list` shows, found nothing");
   EXPECT_FALSE(find_model(std::string(100000, 'x'), folders()));
 }
 

@@ -6,6 +6,15 @@
 #include <vector>
 
 namespace quern {
+namespace {
+
+/// A name that begins with the text is one edit away.
+int distance_to(std::string_view name, std::string_view text) {
+  const int distance = edit_distance(text, name);
+  return text.size() > 2 && name.starts_with(text) ? std::min(distance, 1) : distance;
+}
+
+}  // namespace
 
 int edit_distance(std::string_view a, std::string_view b) {
   a = a.substr(0, 200);
@@ -30,14 +39,19 @@ std::string_view nearest_name(std::string_view text, std::span<const std::string
   std::string_view best;
   int least = INT_MAX;
   for (std::string_view name : names) {
-    int distance = edit_distance(text, name);
-    if (text.size() > 2 && name.starts_with(text)) distance = std::min(distance, 1);
+    const int distance = distance_to(name, text);
     if (distance < least) {
       least = distance;
       best = name;
     }
   }
   return best;
+}
+
+std::string_view near_name(std::string_view text, std::span<const std::string_view> names) {
+  const std::string_view name = nearest_name(text, names);
+  const auto limit = std::min(std::max<size_t>(3, text.size() / 2), name.size() - std::min<size_t>(name.size(), 1));
+  return !name.empty() && distance_to(name, text) <= static_cast<int>(limit) ? name : std::string_view();
 }
 
 }  // namespace quern

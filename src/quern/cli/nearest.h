@@ -14,4 +14,8 @@ int edit_distance(std::string_view a, std::string_view b);
 /// text counts as one edit away.
 std::string_view nearest_name(std::string_view text, std::span<const std::string_view> names);
 
+/// The same where it is near enough to be what was meant: at most three edits, or half of the text, and not every
+/// letter of the name; else empty.
+std::string_view near_name(std::string_view text, std::span<const std::string_view> names);
+
 }  // namespace quern

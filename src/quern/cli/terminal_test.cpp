@@ -40,9 +40,20 @@ TEST(Nearest, counts_edits_and_swaps) {
   EXPECT_EQ(nearest_name("x", {}), "");
 }
 
+TEST(Nearest, near_is_what_could_have_been_meant) {
+  const std::string_view names[] = {"run", "tokenize", "perplexity"};
+  EXPECT_EQ(near_name("rnu", names), "run");
+  EXPECT_EQ(near_name("tok", names), "tokenize");                // its beginning
+  EXPECT_EQ(near_name("tokenise!!", names), "tokenize");         // three edits
+  EXPECT_EQ(near_name("perplexity-test", names), "perplexity");  // five, within half of it
+  for (const char* far : {"abc", "x", "", "frobnicate"}) EXPECT_EQ(near_name(far, names), "") << far;
+  EXPECT_EQ(near_name("run", {}), "");
+}
+
 TEST(Progress, tells_share_rate_and_time_left) {
   EXPECT_EQ(progress_text("reading", Unit::tokens, 500, 2000, 2.5, 200),
             "reading: 25 %, 500 of 2,000 tokens, 200 tokens/s, 8 s left");
+  EXPECT_EQ(progress_text("answering", Unit::tokens, 500, 0, 2.5, 200), "answering: 500 tokens, 200 tokens/s");
   EXPECT_EQ(progress_text("loading", Unit::bytes, 1'500'000'000, 3'000'000'000, 1, 200),
             "loading: 50 %, 1.5 GB of 3.0 GB, 1.5 GB/s, 1 s left");
   EXPECT_EQ(progress_text("pp512", Unit::steps, 0, 6, 0, 200), "pp512: 0 %, 0 of 6");

@@ -122,7 +122,20 @@ Result<std::optional<std::string>> question(const Arguments& arguments) {
   return std::optional(std::move(text));
 }
 
-/// What can be refused before a model is loaded; 0 if all is well.
+/// Options that would have no effect together are a mistake; 0 if there are none.
+int check_options(const Arguments& arguments) {
+  const auto refuse = [](std::string_view option, std::string_view expected) {
+    return report_usage(make_error(ErrorCode::invalid_argument, "run: {}: expected {}", option, expected));
+  };
+  for (const char* of_template : {"--system", "--no-think"})
+    if (arguments.has("--raw") && arguments.has(of_template))
+      return refuse(of_template, "no --raw with it, as it goes through the chat template, found both");
+  if (arguments.has("--parse-special") && !arguments.has("--raw"))
+    return refuse("--parse-special", "--raw with it, as a chat template does without, found none");
+  return 0;
+}
+
+/// What else can be refused before a model is loaded; 0 if all is well.
 int check_usage(const Arguments& arguments, const std::optional<std::string>& text) {
   for (const std::string& bias : arguments.texts("--logit-bias"))
     if (auto parsed = parse_logit_bias(bias); !parsed) return report_usage(std::move(parsed).error().in("run"));
@@ -137,6 +150,7 @@ int check_usage(const Arguments& arguments, const std::optional<std::string>& te
 }
 
 int run(const Arguments& arguments) {
+  if (const int wrong = check_options(arguments)) return wrong;
   const auto text = question(arguments);
   if (!text)
     return text.error().code == ErrorCode::invalid_argument ? report_usage(text.error()) : report(text.error());

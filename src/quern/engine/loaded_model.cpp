@@ -196,7 +196,7 @@ Result<std::unique_ptr<LoadedModel>> LoadedModel::load(const fs::path& path, con
   }
   if (out->source_->folder()) out->defaults_ = read_defaults(out->source_->folder()->generation_config());
 
-  out->pool_ = std::make_unique<Pool>(options.threads > 0 ? options.threads : Pool::default_threads());
+  QUERN_TRY(out->pool_, Pool::make(options.threads > 0 ? options.threads : Pool::default_threads()));
   const LoadContext context{kernel_table(out->isa_), *out->pool_, progress};
   QUERN_TRY_STATUS(expect_room(*out->source_, context, options));
   QUERN_TRY(out->model_, load_model(*out->source_, context));

@@ -68,7 +68,7 @@ class Bench {
         quiet_(arguments.has("--quiet")) {}
 
   Status run(std::span<const BenchTest> tests, bool with_limits) {
-    if (with_limits) print_limits();
+    if (with_limits) QUERN_TRY_STATUS(print_limits());
     for (const BenchTest& test : tests) {
       if (out.closed()) break;
       QUERN_TRY_STATUS(test.in_milliseconds() ? time_loading(test) : time_tokens(test));
@@ -85,10 +85,10 @@ class Bench {
     return {};
   }
 
-  void print_limits() {
-    Pool pool(options_.threads > 0 ? options_.threads : Pool::default_threads());
+  Status print_limits() {
+    QUERN_TRY(const auto pool, Pool::make(options_.threads > 0 ? options_.threads : Pool::default_threads()));
     const Isa isa = options_.isa.value_or(best_isa());  // as the model will be loaded
-    limits_ = measure_limits(pool, isa);
+    limits_ = measure_limits(*pool, isa);
     if (json_)
       out.line(Json(Json::Object{{"test", "limits"},
                                  {"read_gbps", limits_->read_gbps},
@@ -100,6 +100,7 @@ class Bench {
       out.line(fmt::format("{:<14} reads {:.1f} GB/s, {:.2f} T integer operations/s, {} threads, {}", "limits",
                            limits_->read_gbps, limits_->int_tops, pool.size(), isa_name(isa)));
     out.flush();
+    return {};
   }
 
   /// Each run loads anew; the model before it goes first, so that memory holds one.

@@ -93,12 +93,12 @@ class Bench {
       out.line(Json(Json::Object{{"test", "limits"},
                                  {"read_gbps", limits_->read_gbps},
                                  {"int_tops", limits_->int_tops},
-                                 {"threads", pool.size()},
+                                 {"threads", pool->size()},
                                  {"isa", isa_name(isa)}})
                    .dump());
     else
       out.line(fmt::format("{:<14} reads {:.1f} GB/s, {:.2f} T integer operations/s, {} threads, {}", "limits",
-                           limits_->read_gbps, limits_->int_tops, pool.size(), isa_name(isa)));
+                           limits_->read_gbps, limits_->int_tops, pool->size(), isa_name(isa)));
     out.flush();
     return {};
   }

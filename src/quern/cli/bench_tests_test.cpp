@@ -50,13 +50,5 @@ TEST(MachineLimits, are_possible_numbers) {
 }
 
 // A byte product of AVX-512 is four times as wide as one of SSE 4.2; even at a lower clock it stays ahead by far.
-TEST(MachineLimits, are_those_of_the_level) {
-  const auto usable = usable_isas();
-  if (best_isa() != Isa::avx512 || std::ranges::find(usable, Isa::x86_64_v2) == usable.end())
-    GTEST_SKIP() << "needs a processor with AVX-512";
-  Pool pool(1);
-  EXPECT_GT(measure_limits(pool, Isa::avx512).int_tops, 1.5 * measure_limits(pool, Isa::x86_64_v2).int_tops);
-}
-
 }  // namespace
 }  // namespace quern

@@ -24,7 +24,16 @@ constexpr int64_t kPanelBlockBytes = 256 << 10;
 }  // namespace
 
 struct MatrixProduct {
-  static void multiply(const MatmulJob& job, int64_t first_panel, int64_t last_panel, const Activations& x);
+  /// The inputs of a group: slots first .. first + count - 1.
+  struct Slots {
+    int64_t first, count;
+  };
+  static Slots slots(const Activations& x, int group) {
+    if (x.begins_.empty()) return {0, x.tokens_};
+    return {x.begins_[group], x.begins_[group + 1] - x.begins_[group]};
+  }
+  static void multiply(const MatmulJob& job, int64_t first_panel, int64_t last_panel, const Activations& x,
+                       Slots slots);
 };
 
 Activations::Activations(Workspace& workspace, const KernelTable& kernels, int64_t max_tokens, int64_t max_columns)
@@ -37,6 +46,7 @@ void Activations::set(const Worker& worker, const float* x, int64_t tokens, int6
     tokens_ = tokens;
     columns_ = columns;
     int8_ = int8;
+    begins_ = {};
   }
   if (!int8 || tokens == 0) return;
   QUERN_CHECK(columns % kGroupColumns == 0, "int8 inputs come in groups of 32 columns");
@@ -56,19 +66,48 @@ void Activations::set(const Worker& worker, const float* x, int64_t tokens, int6
   }
 }
 
-void MatrixProduct::multiply(const MatmulJob& job, int64_t first_panel, int64_t last_panel, const Activations& x) {
+void Activations::set_groups(const Worker& worker, const float* x, int64_t columns, bool int8,
+                             std::span<const int> rows, std::span<const int> begins, float* floats) {
+  const int64_t slots = static_cast<int64_t>(rows.size());
+  if (worker.index() == 0) {
+    x_ = floats;
+    tokens_ = slots;
+    columns_ = columns;
+    int8_ = int8;
+    begins_ = begins;
+  }
+  const auto [begin, end] = worker.share(slots);
+  if (!int8) {
+    for (int64_t s = begin; s < end; ++s) std::copy_n(x + rows[s] * columns, columns, floats + s * columns);
+    return;
+  }
+  QUERN_CHECK(columns % kGroupColumns == 0, "int8 inputs come in groups of 32 columns");
+  const int64_t groups = columns / kGroupColumns, token_bytes = groups * kInputGroupBytes;
+  QUERN_CHECK(slots * token_bytes <= static_cast<int64_t>(packed_.size()), "more inputs than the activations hold");
+  int64_t group = std::upper_bound(begins.begin(), begins.end(), begin) - begins.begin() - 1;
+  for (int64_t s = begin; s < end; ++s) {
+    while (begins[group + 1] <= s) ++group;
+    const Tiling tiling(begins[group + 1] - begins[group], kernels_.integer_tokens);
+    const int64_t tile = tiling.tile_of(s - begins[group]), first = begins[group] + tiling.begin(tile);
+    kernels_.quantize(x + rows[s] * columns, groups, tiling.size(tile), static_cast<int>(s - first),
+                      packed_.data() + first * token_bytes);
+  }
+}
+
+void MatrixProduct::multiply(const MatmulJob& job, int64_t first_panel, int64_t last_panel, const Activations& x,
+                             Slots slots) {
   const Matrix& w = *job.weight;
   QUERN_CHECK(w.columns_ == x.columns_, "inputs have as many columns as the matrix");
   QUERN_CHECK(!w.integer_ || x.int8_, "inputs were rounded for this matrix");
   const MatmulKernels& kernels = *w.kernels_;
-  const Tiling tiling(x.tokens_, w.integer_ ? kernels.integer_tokens : kernels.float_tokens);
+  const Tiling tiling(slots.count, w.integer_ ? kernels.integer_tokens : kernels.float_tokens);
   const int64_t groups = w.columns_ / kGroupColumns;
   const int64_t block = std::max<int64_t>(1, kPanelBlockBytes / std::max<int64_t>(1, w.panel_bytes_));
 
   for (int64_t begin = first_panel; begin < last_panel; begin += block) {
     const int64_t end = std::min(begin + block, last_panel);
     for (int64_t tile = 0; tile < tiling.tiles; ++tile) {
-      const int64_t token = tiling.begin(tile);
+      const int64_t token = slots.first + tiling.begin(tile);
       const int size = tiling.size(tile);
       const auto integer = kernels.integer[static_cast<int>(w.codes_)][static_cast<int>(w.scales_)][size - 1];
       const auto floats = kernels.floats[static_cast<int>(w.floats_)][size - 1];
@@ -95,9 +134,13 @@ void matmul(const Worker& worker, std::span<const MatmulJob> jobs, const Activat
   for (const MatmulJob& job : jobs) {
     const int64_t count = (job.weight->rows() + kPanelRows - 1) / kPanelRows;
     const int64_t from = std::max(begin - first, int64_t{0}), to = std::min(end - first, count);
-    if (from < to) MatrixProduct::multiply(job, from, to, x);
+    if (from < to) MatrixProduct::multiply(job, from, to, x, MatrixProduct::slots(x, 0));
     first += count;
   }
+}
+
+void matmul_piece(const MatmulJob& job, int64_t first_panel, int64_t last_panel, const Activations& x, int group) {
+  MatrixProduct::multiply(job, first_panel, last_panel, x, MatrixProduct::slots(x, group));
 }
 
 }  // namespace quern

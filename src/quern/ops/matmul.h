@@ -61,6 +61,13 @@ class Activations {
   /// is complete and one after this. x must stay valid. `int8` false: only remember the floats.
   void set(const Worker& worker, const float* x, int64_t tokens, int64_t columns, bool int8);
 
+  /// Inputs in groups, each for matrices of its own (experts): slot s holds row rows[s] of x, group g the slots
+  /// begins[g]
+  /// .. begins[g + 1] - 1, begins[0] = 0. Both spans must stay valid, like x. With int8 false `floats` [slots, columns]
+  /// takes the gathered rows; else it is not touched and may be null.
+  void set_groups(const Worker& worker, const float* x, int64_t columns, bool int8, std::span<const int> rows,
+                  std::span<const int> begins, float* floats);
+
  private:
   friend struct MatrixProduct;
   const MatmulKernels& kernels_;
@@ -69,6 +76,7 @@ class Activations {
   const float* x_ = nullptr;
   int64_t tokens_ = 0, columns_ = 0;
   bool int8_ = false;
+  std::span<const int> begins_;  // empty: one group
 };
 
 /// One product of a phase: y[t * stride + r] = Σ_c W[r, c] x[t, c] + bias[r]  (+ y before, with `add`).
@@ -84,5 +92,9 @@ struct MatmulJob {
 /// the weights alone: not on the number of tokens, threads or jobs. The caller puts barriers around it.
 void matmul(const Worker& worker, std::span<const MatmulJob> jobs, const Activations& x);
 inline void matmul(const Worker& worker, const MatmulJob& job, const Activations& x) { matmul(worker, {&job, 1}, x); }
+
+/// A piece of a product for one worker alone: panels [first, last) of the matrix (16 rows each) times the inputs of one
+/// group. y holds a row per slot: y[s * stride + r].
+void matmul_piece(const MatmulJob& job, int64_t first_panel, int64_t last_panel, const Activations& x, int group);
 
 }  // namespace quern

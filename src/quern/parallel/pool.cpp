@@ -31,6 +31,8 @@ struct Pool::Impl {
   // A region begins when `region` changes; what it runs is written before. Its end is one more barrier.
   EventWord region;
   std::optional<FunctionRef<void(const Worker&)>> work;  // nothing: the team goes home
+  Profile* profile = nullptr;
+  Profile::Clock::time_point began;  // of the region, where there is a profile
 
   // Sense-reversing barrier: the last to arrive resets the count and turns `phase`.
   alignas(64) std::atomic<int> arrived{0};
@@ -73,13 +75,19 @@ int Pool::start() {
 }
 
 void Pool::serve(int index) {
-  const Worker worker(*this, index, impl_->threads);
   for (uint32_t seen = 0;; ++seen) {
     impl_->region.wait_past(seen, impl_->patience);
     if (!impl_->work) return;
-    (*impl_->work)(worker);
-    impl_->barrier();
+    work(index, *impl_->work);
   }
+}
+
+void Pool::work(int index, FunctionRef<void(const Worker&)> fn) {
+  const Worker worker(*this, index);
+  if (worker.track_) worker.track_->begin(impl_->began);
+  fn(worker);
+  if (worker.track_) worker.track_->stop_working();
+  impl_->barrier();
 }
 
 Pool::~Pool() {
@@ -92,14 +100,30 @@ int Pool::size() const { return impl_->threads; }
 
 void Pool::run(FunctionRef<void(const Worker&)> fn) noexcept {
   impl_->work = fn;
+  if (impl_->profile) impl_->began = Profile::Clock::now();
   impl_->region.advance();
-  fn(Worker(*this, 0, impl_->threads));
-  impl_->barrier();
+  work(0, fn);
+  if (impl_->profile) impl_->profile->end();
+}
+
+void Pool::profile(Profile* profile) {
+  QUERN_CHECK(!profile || profile->threads() == impl_->threads, "a profile has a track for every worker");
+  impl_->profile = profile;
 }
 
 int Pool::default_threads() { return usable_cores(); }
 
-void Worker::barrier() const { pool_.impl_->barrier(); }
+Worker::Worker(Pool& pool, int index)
+    : pool_(pool),
+      track_(pool.impl_->profile ? &pool.impl_->profile->tracks_[index] : nullptr),
+      index_(index),
+      count_(pool.impl_->threads) {}
+
+void Worker::barrier() const {
+  if (track_) track_->stop_working();
+  pool_.impl_->barrier();
+  if (track_) track_->stop_waiting();
+}
 
 Worker::Range Worker::share(int64_t n, int64_t grain) const {
   const int64_t units = (n + grain - 1) / grain;

@@ -6,6 +6,7 @@
 
 #include "quern/base/function_ref.h"
 #include "quern/base/result.h"
+#include "quern/parallel/profile.h"
 
 namespace quern {
 
@@ -19,6 +20,10 @@ class Worker {
   int count() const { return count_; }
   /// Waits until every worker of the region is here.
   void barrier() const;
+  /// What this worker does from here on, for a profile; without one, nothing.
+  void phase(Phase next) const {
+    if (track_) track_->enter(next);
+  }
 
   struct Range {
     int64_t begin, end;
@@ -28,8 +33,9 @@ class Worker {
 
  private:
   friend class Pool;
-  Worker(Pool& pool, int index, int count) : pool_(pool), index_(index), count_(count) {}
+  Worker(Pool& pool, int index);
   Pool& pool_;
+  Profile::Track* track_;  // null: no profile
   int index_, count_;
 };
 
@@ -51,6 +57,9 @@ class Pool {
   /// at a barrier forever, so an exception that leaves it ends the process (std::terminate, which names it). Allocate
   /// before the region.
   void run(FunctionRef<void(const Worker&)> fn) noexcept;
+  /// Charges the time of the regions that follow to a profile of as many threads, or to none (null). Between regions;
+  /// the profile must outlive them.
+  void profile(Profile* profile);
 
   /// Physical cores this process may use: affinity mask and cgroup quota; at least 1.
   static int default_threads();
@@ -61,6 +70,8 @@ class Pool {
   explicit Pool(std::unique_ptr<Impl> impl);
   /// Starts the team as far as the system lets it; returns its size with the caller.
   int start();
+  /// One worker's part of a region, up to the barrier at its end.
+  void work(int index, FunctionRef<void(const Worker&)> fn);
   /// What a thread of the team does until it goes home.
   void serve(int index);
   std::unique_ptr<Impl> impl_;

@@ -75,11 +75,14 @@ void AttentionBlock::run(const Worker& worker, Step& step, int item) const {
         *out = scratch.take(out_width);
   float* gate = gate_ ? scratch.take(out_width) : nullptr;
 
+  worker.phase(Phase::norm);
   rms_norm(worker, step.kernels, step.x, n_embd, norm_.data(), spec_.eps, step.normed, n_embd, tokens, n_embd);
   worker.barrier();
+  worker.phase(Phase::rounding);
   const bool int8 = q_.wants_int8() || k_.wants_int8() || v_.wants_int8();
   step.activations.set(worker, step.normed, tokens, n_embd, int8);
   worker.barrier();
+  worker.phase(Phase::qkv);
   const MatmulJob jobs[] = {{&q_, or_null(q_bias_), q, q_width},
                             {&k_, or_null(k_bias_), k, k_width},
                             {&v_, or_null(v_bias_), v, v_width},
@@ -90,11 +93,13 @@ void AttentionBlock::run(const Worker& worker, Step& step, int item) const {
   // No barrier between the norm and the rope: both work in place on worker.share(tokens * heads), head by head, so each
   // worker turns the heads that it normed itself; the rope's table was complete before the first layer.
   if (spec_.qk_norm) {
+    worker.phase(Phase::norm);
     rms_norm_heads(worker, step.kernels, q, q_width, q_norm_.data(), spec_.eps, tokens, spec_.n_head, spec_.key_width);
     rms_norm_heads(worker, step.kernels, k, k_width, k_norm_.data(), spec_.eps, tokens, spec_.n_kv_head,
                    spec_.key_width);
   }
   if (spec_.rope) {
+    worker.phase(Phase::rope);
     const Rope& rope = step.rope(*spec_.rope);
     apply_rope(worker, step.kernels, rope, step.rope_table(*spec_.rope), q, q_width, tokens, spec_.n_head,
                spec_.key_width);
@@ -102,8 +107,10 @@ void AttentionBlock::run(const Worker& worker, Step& step, int item) const {
                spec_.key_width);
   }
   if (spec_.qk_norm || spec_.rope) worker.barrier();
+  worker.phase(Phase::kv_write);
   store_kv(worker, step.kernels, step.rows(item), k, v);
   worker.barrier();
+  worker.phase(Phase::attention);
   attention(worker, step.kernels,
             {.runs = step.rows(item),
              .q = q,
@@ -113,11 +120,14 @@ void AttentionBlock::run(const Worker& worker, Step& step, int item) const {
              .window = spec_.window});
   worker.barrier();
   if (gate_) {
+    worker.phase(Phase::gating);
     sigmoid_gate(worker, step.kernels, out, out_width, gate, out_width, tokens, out_width);
     worker.barrier();
   }
+  worker.phase(Phase::rounding);
   step.activations.set(worker, out, tokens, out_width, output_.wants_int8());
   worker.barrier();
+  worker.phase(Phase::attention_out);
   matmul(worker, MatmulJob{&output_, or_null(output_bias_), step.x, n_embd, true}, step.activations);
   worker.barrier();
 }

@@ -55,6 +55,7 @@ class Decoder final : public Model {
   void forward(const Batch& batch, Workspace& workspace, Pool& pool, std::span<float> logits) const override {
     Step step(batch, state_, spec_.ropes, step_sizes_, workspace, kernels_);
     pool.run([&](const Worker& worker) {
+      worker.phase(Phase::rope);
       step.fill_rope_tables(worker);
       embedding_.run(worker, step);
       for (const Layer& layer : layers_) {

@@ -72,6 +72,7 @@ void DeltaNetBlock::run(const Worker& worker, Step& step, int item) const {
   float *z = scratch.take(values), *out = scratch.take(values);
   float *alpha = scratch.take(spec_.value_heads), *beta = scratch.take(spec_.value_heads);
 
+  worker.phase(Phase::norm);
   rms_norm(worker, step.kernels, step.x, n_embd, norm_.data(), spec_.eps, step.normed, n_embd, tokens, n_embd);
   worker.barrier();
   const MatmulJob jobs[] = {{&qkv_, nullptr, raw, channels},
@@ -80,11 +81,14 @@ void DeltaNetBlock::run(const Worker& worker, Step& step, int item) const {
                             {&beta_, nullptr, beta, spec_.value_heads}};
   bool int8 = false;
   for (const MatmulJob& job : jobs) int8 |= job.weight->wants_int8();
+  worker.phase(Phase::rounding);
   step.activations.set(worker, step.normed, tokens, n_embd, int8);
   worker.barrier();
+  worker.phase(Phase::qkv);
   matmul(worker, jobs, step.activations);
   worker.barrier();
 
+  worker.phase(Phase::recurrent);
   causal_conv_silu(worker, step.kernels, step.fixed(item), raw, channels, conv_.data(), spec_.conv_kernel, channels,
                    qkv, channels);
   make_gates(worker, tokens, alpha, beta);
@@ -105,14 +109,18 @@ void DeltaNetBlock::run(const Worker& worker, Step& step, int item) const {
               .interleaved_heads = spec_.interleaved_heads});
   worker.barrier();
 
+  worker.phase(Phase::norm);
   rms_norm_heads(worker, step.kernels, out, values, out_norm_.data(), spec_.eps, tokens, spec_.value_heads,
                  spec_.value_width);
   worker.barrier();
   float* gated = raw;  // the convolution's input is no longer needed
+  worker.phase(Phase::gating);
   swiglu(worker, step.kernels, z, out, gated, tokens, values);
   worker.barrier();
+  worker.phase(Phase::rounding);
   step.activations.set(worker, gated, tokens, values, output_.wants_int8());
   worker.barrier();
+  worker.phase(Phase::attention_out);
   matmul(worker, MatmulJob{&output_, nullptr, step.x, n_embd, true}, step.activations);
   worker.barrier();
 }

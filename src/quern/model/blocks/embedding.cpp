@@ -29,6 +29,7 @@ Result<Embedding> Embedding::load(Loader& loader, int64_t n_embd, int64_t n_voca
 }
 
 void Embedding::run(const Worker& worker, const Step& step) const {
+  worker.phase(Phase::embed);
   const auto [begin, end] = worker.share(step.tokens);
   for (int64_t t = begin; t < end; ++t) rows_.decode_row(step.batch.tokens[t], step.x + t * step.n_embd);
   worker.barrier();
@@ -52,6 +53,7 @@ void OutputHead::run(const Worker& worker, Step& step, std::span<float> logits) 
   const std::span<const int> outputs = step.batch.outputs;
   const int64_t n = static_cast<int64_t>(outputs.size());
   if (n == 0) return;
+  worker.phase(Phase::norm);
   // Neighbours among the wanted tokens are normed together, so that all workers have a share.
   for (int64_t first = 0; first < n;) {
     int64_t last = first + 1;
@@ -61,8 +63,10 @@ void OutputHead::run(const Worker& worker, Step& step, std::span<float> logits) 
     first = last;
   }
   worker.barrier();
+  worker.phase(Phase::rounding);
   step.activations.set(worker, step.normed, n, step.n_embd, weight_.wants_int8());
   worker.barrier();
+  worker.phase(Phase::head);
   matmul(worker, MatmulJob{&weight_, nullptr, logits.data(), weight_.rows()}, step.activations);
 }
 

@@ -10,21 +10,25 @@
 namespace quern {
 
 // Each level's object files export one constant per kernel family; nothing else of them is visible (a test sees to it).
-#define QUERN_LEVEL(level)                                      \
-  namespace level {                                             \
-  extern const MatmulKernels matmul_kernels;                    \
-  extern const AttentionKernels attention_kernels;              \
-  extern const VectorKernels vector_kernels;                    \
-  extern const DeltaKernels delta_kernels;                      \
-  extern const LimitKernels limit_kernels;                      \
-  }                                                             \
-  namespace {                                                   \
-  const KernelTable table_##level = {Isa::level,                \
-                                     &level::matmul_kernels,    \
-                                     &level::attention_kernels, \
-                                     &level::vector_kernels,    \
-                                     &level::delta_kernels,     \
-                                     &level::limit_kernels};    \
+#define QUERN_LEVEL(level)                                         \
+  namespace level {                                                \
+  extern const MatmulKernels matmul_kernels;                       \
+  extern const FloatMatmulKernels float_matmul_kernels;            \
+  extern const RoundingKernels rounding_kernels;                   \
+  extern const AttentionKernels attention_kernels;                 \
+  extern const VectorKernels vector_kernels;                       \
+  extern const DeltaKernels delta_kernels;                         \
+  extern const LimitKernels limit_kernels;                         \
+  }                                                                \
+  namespace {                                                      \
+  const KernelTable table_##level = {Isa::level,                   \
+                                     &level::matmul_kernels,       \
+                                     &level::float_matmul_kernels, \
+                                     &level::rounding_kernels,     \
+                                     &level::attention_kernels,    \
+                                     &level::vector_kernels,       \
+                                     &level::delta_kernels,        \
+                                     &level::limit_kernels};       \
   }
 
 #if defined(__x86_64__)

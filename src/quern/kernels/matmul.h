@@ -6,66 +6,94 @@
 
 namespace quern {
 
-// A weight matrix is cut into panels of 16 rows, and those into groups of 32 columns. A panel is one piece of memory,
-// read from front to back: for each group its scales, its minima (if any), its codes. docs/kernels.md draws it.
+// A weight matrix is cut into panels of 16 rows, and those into groups of 32 columns; 8 groups are a block where
+// numbers are shared by 256 columns, else a group is a block. A panel is one piece of memory, read from front to back:
+// for each block its scales, then the codes of its groups. docs/kernels.md draws it.
 inline constexpr int kPanelRows = 16;
 inline constexpr int kGroupColumns = 32;
+inline constexpr int kSuperGroups = 8;
 
-/// How the codes of a group lie in memory. Vector j is 64 bytes, byte 4 r + b of it belongs to row r.
-///   4-bit forms, j < 4: low nibble column 4 j + b, high nibble column 16 + 4 j + b.
-///   8-bit forms, j < 8: column 4 j + b.
+/// How the codes of a group lie in memory. Vector j is 64 bytes, byte 4 r + b of it belongs to row r; step s is the
+/// columns 4 s + b.
+///   four bits, vectors 0 .. 3: low nibbles steps 0 .. 3, high nibbles steps 4 .. 7
+///   fifth bit, vector 4: bit s of a byte is that of step s
+///   fifth and sixth bit, vectors 4 and 5: bits 2 i, 2 i + 1 of vector 4 + j are those of step 4 j + i
+///   eight bits, vectors 0 .. 7: steps 0 .. 7
 /// The weight is scale * (code - zero), or scale * code + min, with a table: scale * (table[code] - zero).
 enum class Codes : uint8_t {
   nibbles,     ///< 0 .. 15
-  table,       ///< table values 0 .. 31
-  wide_table,  ///< table values 0 .. 255, zero = 128
-  bytes,       ///< 0 .. 63
-  wide_bytes,  ///< 0 .. 255, zero = 128
+  table,       ///< 16 values 0 .. 31
+  wide_table,  ///< 16 values 0 .. 255
+  five_bits,   ///< 0 .. 31
+  six_bits,    ///< 0 .. 63
+  bytes,       ///< 0 .. 255
 };
-inline constexpr int kCodesForms = 5;
+inline constexpr int kCodesForms = 6;
 
-/// Scales and minima of a group, 16 rows each: as binary16; as float32; or as int8 that multiply one float32 of the row
-/// per 256 columns, for 32 or 16 columns. With minima zero is 0.
-enum class Scales : uint8_t { half, half_min, single, single_min, sub, sub_min, sub_16, sub_16_min };
-inline constexpr int kScalesForms = 8;
-/// Groups that share the numbers in front of the first of them: scales [16], minima [16].
-inline constexpr int kSuperGroups = 8;
+/// Scales of a block, 16 rows each; minima where the name says so, and then zero is 0.
+enum class Scales : uint8_t {
+  half,        ///< binary16 per group
+  half_min,    ///< the same, then the minima
+  exponent,    ///< one byte e per group: 2^(e - 127), 0 for e = 0
+  sub,         ///< per 256 columns binary16 d, then int8 per group
+  sub_16,      ///< per 256 columns binary16 d, then int8 per 16 columns (two per row and group)
+  sub_16_min,  ///< per 256 columns binary16 d and dmin, then int8 scales and int8 minima per 16 columns
+  sub_6_min,   ///< per 256 columns binary16 d and dmin, then eight 6-bit scales and minima in three words per row
+};
+inline constexpr int kScalesForms = 7;
+// The words of sub_6_min, group g, pair i = groups 2 i and 2 i + 1; each word a vector over the rows:
+//   scales    bits 4 g .. 4 g + 3: the lower four of scale g
+//   minima    lower half, bits 4 i ..: the lower four of minimum 2 i; upper half: of minimum 2 i + 1
+//   high      the upper two: bits 2 i of minimum 2 i, 16 + 2 i of 2 i + 1, 8 + 2 g of scale g < 4, 16 + 2 g of the
+//   others
 
-constexpr bool codes_are_bytes(Codes c) { return c == Codes::bytes || c == Codes::wide_bytes; }
 constexpr bool codes_have_table(Codes c) { return c == Codes::table || c == Codes::wide_table; }
-constexpr bool scales_have_min(Scales s) { return static_cast<int>(s) % 2 == 1; }
-constexpr bool scales_are_half(Scales s) { return s == Scales::half || s == Scales::half_min; }
-constexpr bool scales_have_super(Scales s) { return s >= Scales::sub; }
-/// Scales per row and group of 32 columns.
-constexpr int scales_per_group(Scales s) { return s >= Scales::sub_16 ? 2 : 1; }
-
-constexpr int code_bytes(Codes c) { return kPanelRows * kGroupColumns / (codes_are_bytes(c) ? 1 : 2); }
-constexpr int scale_bytes(Scales s) {
-  return kPanelRows * scales_per_group(s) * (scales_have_super(s) ? 1 : scales_are_half(s) ? 2 : 4);
+constexpr int codes_zero(Codes c) {
+  return c == Codes::nibbles ? 8 : c == Codes::table || c == Codes::five_bits ? 16 : c == Codes::six_bits ? 32 : 128;
 }
-constexpr int group_bytes(Codes c, Scales s) { return scale_bytes(s) * (scales_have_min(s) ? 2 : 1) + code_bytes(c); }
-constexpr int super_bytes(Scales s) { return scales_have_super(s) ? kPanelRows * 4 * (scales_have_min(s) ? 2 : 1) : 0; }
-/// `groups` is a multiple of 8 where 8 share numbers.
+constexpr bool scales_have_min(Scales s) {
+  return s == Scales::half_min || s == Scales::sub_16_min || s == Scales::sub_6_min;
+}
+constexpr bool scales_have_super(Scales s) { return s >= Scales::sub; }
+constexpr bool scales_are_per_16(Scales s) { return s == Scales::sub_16 || s == Scales::sub_16_min; }
+
+constexpr int code_bytes(Codes c) {
+  return kPanelRows * 4 * (c == Codes::bytes ? 8 : c == Codes::six_bits ? 6 : c == Codes::five_bits ? 5 : 4);
+}
+/// Scales in front of a block.
+constexpr int scale_bytes(Scales s) {
+  const int per_row = s == Scales::half         ? 2
+                      : s == Scales::half_min   ? 4
+                      : s == Scales::exponent   ? 1
+                      : s == Scales::sub        ? 2 + kSuperGroups
+                      : s == Scales::sub_16     ? 2 + 2 * kSuperGroups
+                      : s == Scales::sub_16_min ? 4 + 4 * kSuperGroups
+                                                : 4 + 12;
+  return kPanelRows * per_row;
+}
+constexpr int block_groups(Scales s) { return scales_have_super(s) ? kSuperGroups : 1; }
+constexpr int block_bytes(Codes c, Scales s) { return scale_bytes(s) + block_groups(s) * code_bytes(c); }
+/// `groups` is a multiple of block_groups.
 constexpr int64_t panel_bytes(Codes c, Scales s, int64_t groups) {
-  return groups * group_bytes(c, s) + groups / kSuperGroups * super_bytes(s);
+  return groups / block_groups(s) * block_bytes(c, s);
 }
 
 /// Where a product goes: rows x tokens.
 struct PanelOutput {
   float* y;  ///< row r of token t: y[t * stride + r]
   int64_t stride;
-  int rows;           ///< 1 .. 16; the others are not touched
+  int rows;           ///< of all panels of the tile; others are not touched
   const float* bias;  ///< [rows] or null
   bool add;           ///< to what y holds
 };
 
-/// One panel times one tile of tokens.
+/// One or more neighbouring panels times one tile of tokens.
 struct IntegerTile {
   const std::byte* panel;
-  const std::byte* inputs;  ///< the tile as `quantize` laid it out
+  int64_t panel_bytes;      ///< the next panel begins there
+  const std::byte* inputs;  ///< the tile as `round` laid it out
   int64_t groups;           ///< columns / 32
-  int zero;
-  const uint8_t* table;  ///< [16], or null
+  const uint8_t* table;     ///< [16], or null
   PanelOutput out;
 };
 
@@ -80,31 +108,43 @@ struct FloatTile {
 enum class FloatForm : uint8_t { f32, bf16, f16 };
 inline constexpr int kFloatForms = 3;
 
-/// Bytes of one token and group of 32 columns in a tile of inputs. The group of T tokens is, in this order:
-///   int8 q[T][32]; float d[T]; int16 sums[T][2]; float d_sum[T], d_sum_low[T], d_sum_high[T]
-/// sums: of columns 0..15 and 16..31; d_sum: d * (both sums).
-inline constexpr int kInputGroupBytes = 52;
+/// Inputs rounded to int8: columns that share a scale.
+enum class InputForm : uint8_t { per_32, per_128 };
+inline constexpr int kInputForms = 2;
+constexpr InputForm input_form(Scales s) { return scales_have_super(s) ? InputForm::per_128 : InputForm::per_32; }
+constexpr int input_columns(InputForm f) { return f == InputForm::per_32 ? 32 : 128; }
+/// Bytes of one token and `input_columns` in a tile of T tokens, which holds them in this order:
+///   per_32:  int8 q[T][32]; float d[T]; int32 start[T] = -8 * sum of q; float d_sum[T] = d * sum of q
+///   per_128: 4 times { int8 q[T][32]; int16 sums[T][2], of 16 columns each }; int16 pairs[T][4], sums of 32 columns;
+///            float d[T]
+constexpr int input_bytes(InputForm f) { return f == InputForm::per_32 ? 44 : 156; }
 /// No level's tiles are larger.
-inline constexpr int kMostTileTokens = 16;
+inline constexpr int kMostTileTokens = 8;
 
 /// A token's bits depend on its inputs and the weights, not on the tile it is in, on every level. Between levels they
 /// differ in the rounding of fused multiply-adds, which the lowest level does not have.
 struct MatmulKernels {
-  /// Most tokens of a tile.
-  int integer_tokens, float_tokens;
-  /// This level reads binary16 (scales and weights); else they are packed as float32.
-  bool reads_half;
+  using Tile = void (*)(const IntegerTile&);
+  /// Few tokens are one tile of up to `tokens`; more are cut into tiles of up to `many_tokens`, which may be fewer and
+  /// do more panels at a time.
+  int tokens, many_tokens;
+  /// [tokens - 1]: panels that one call takes at most.
+  int panels[kMostTileTokens];
+  /// [form][form][tokens - 1]; null where no weight type is like that.
+  Tile tile[kCodesForms][kScalesForms][kMostTileTokens];
+};
 
-  using Integer = void (*)(const IntegerTile&);
-  using Float = void (*)(const FloatTile&);
-  /// [form][form][tokens - 1]; null for a table with minima and for wide codes with minima.
-  Integer integer[kCodesForms][kScalesForms][kMostTileTokens];
-  Float floats[kFloatForms][kMostTileTokens];
+struct FloatMatmulKernels {
+  using Tile = void (*)(const FloatTile&);
+  int tokens;  ///< most of a tile
+  Tile tile[kFloatForms][kMostTileTokens];
+};
 
-  /// Rounds `groups` groups of one token, x[32 groups], into place `token` of a tile of `tokens` (at its first group).
-  /// d = max|x| / 127, q = x * (127 / max|x|) rounded to nearest even; a group below 2^-100 is zero; one with an
-  /// infinity or a NaN has d = NaN. The same bits on every level.
-  void (*quantize)(const float* x, int64_t groups, int tokens, int token, std::byte* tile);
+struct RoundingKernels {
+  /// Rounds `columns` of one token, whole input_columns, into place `token` of a tile of `tokens` (at its first
+  /// column). d = max|x| / 127, q = x * (127 / max|x|) rounded to nearest even; columns that share a d are zero where
+  /// all are below 2^-100; with an infinity or a NaN among them d = NaN. The same bits on every level.
+  void (*round[kInputForms])(const float* x, int64_t columns, int tokens, int token, std::byte* tile);
 };
 
 }  // namespace quern

@@ -25,15 +25,27 @@ using IntReg = __m512i;
 QUERN_INLINE IntReg int_zero() { return _mm512_setzero_si512(); }
 QUERN_INLINE IntReg int_words(int32_t word) { return _mm512_set1_epi32(word); }
 QUERN_INLINE IntReg int_load(const std::byte* p) { return _mm512_loadu_si512(p); }
+QUERN_INLINE IntReg int_load_int8(const std::byte* p) {
+  return _mm512_cvtepi8_epi32(_mm_loadu_si128(reinterpret_cast<const __m128i*>(p)));
+}
 QUERN_INLINE IntReg int_table(const uint8_t* p) {
   return _mm512_broadcast_i32x4(_mm_loadu_si128(reinterpret_cast<const __m128i*>(p)));
 }
-QUERN_INLINE IntReg low_nibbles(IntReg v) { return _mm512_and_si512(v, _mm512_set1_epi8(15)); }
-QUERN_INLINE IntReg high_nibbles(IntReg v) { return _mm512_and_si512(_mm512_srli_epi16(v, 4), _mm512_set1_epi8(15)); }
+QUERN_INLINE IntReg int_and(IntReg a, IntReg b) { return _mm512_and_si512(a, b); }
+QUERN_INLINE IntReg int_or(IntReg a, IntReg b) { return _mm512_or_si512(a, b); }
+/// (a & mask) | b
+QUERN_INLINE IntReg int_and_or(IntReg a, IntReg mask, IntReg b) { return _mm512_ternarylogic_epi32(a, mask, b, 0xea); }
+QUERN_INLINE IntReg int_add(IntReg a, IntReg b) { return _mm512_add_epi32(a, b); }
+QUERN_INLINE IntReg int_sub(IntReg a, IntReg b) { return _mm512_sub_epi32(a, b); }
+/// Shifts of 32-bit lanes; n is a constant after inlining, but for `int_right_by`.
+QUERN_INLINE IntReg int_left(IntReg v, int n) { return _mm512_slli_epi32(v, n); }
+QUERN_INLINE IntReg int_right(IntReg v, int n) { return _mm512_srli_epi32(v, n); }
+QUERN_INLINE IntReg int_right_by(IntReg v, int n) { return _mm512_srl_epi32(v, _mm_cvtsi32_si128(n)); }
 QUERN_INLINE IntReg look_up(IntReg table, IntReg nibbles) { return _mm512_shuffle_epi8(table, nibbles); }
 QUERN_INLINE Reg to_floats(IntReg v) { return _mm512_cvtepi32_ps(v); }
-/// Lane by lane a.low * b.low + a.high * b.high of 16-bit halves.
-QUERN_INLINE IntReg pair_products(IntReg a, IntReg b) { return _mm512_madd_epi16(a, b); }
+QUERN_INLINE Reg as_floats(IntReg v) { return _mm512_castsi512_ps(v); }
+/// sum + a.low * b.low + a.high * b.high of 16-bit halves, lane by lane.
+QUERN_INLINE IntReg add_pair_products(IntReg sum, IntReg a, IntReg b) { return _mm512_dpwssd_epi32(sum, a, b); }
 QUERN_INLINE Reg reg_load_half(const std::byte* p) {
   return _mm512_cvtph_ps(_mm256_loadu_si256(reinterpret_cast<const __m256i*>(p)));
 }
@@ -45,11 +57,23 @@ template <Codes>
 QUERN_INLINE CodeReg code_reg(IntReg codes) {
   return codes;
 }
+/// The sum of products of codes and inputs, step by step from 0, plus what it began with.
 template <Codes>
 struct Dot {
   IntReg sum;
   QUERN_INLINE void begin(IntReg first) { sum = first; }
   QUERN_INLINE void add(int, CodeReg codes, IntReg inputs, int) { sum = _mm512_dpbusd_epi32(sum, codes, inputs); }
+};
+/// The same times an integer scale of each row, added to `total`. `scale` holds it as an int32, `pair` in both halves
+/// of the lane.
+template <Codes>
+struct ScaledDot {
+  IntReg sum;
+  QUERN_INLINE void begin() { sum = int_zero(); }
+  QUERN_INLINE void add(int, CodeReg codes, IntReg inputs, int, IntReg&, IntReg) {
+    sum = _mm512_dpbusd_epi32(sum, codes, inputs);
+  }
+  QUERN_INLINE void end(IntReg& total, IntReg scale) { total = int_add(total, _mm512_mullo_epi32(sum, scale)); }
 };
 
 #elif defined(__x86_64__)
@@ -58,19 +82,26 @@ struct Dot {
 using IntReg = __m256i;
 QUERN_INLINE IntReg int_zero() { return _mm256_setzero_si256(); }
 QUERN_INLINE IntReg int_words(int32_t word) { return _mm256_set1_epi32(word); }
-QUERN_INLINE IntReg int_bytes(int8_t byte) { return _mm256_set1_epi8(byte); }
 QUERN_INLINE IntReg int_load(const std::byte* p) { return _mm256_loadu_si256(reinterpret_cast<const __m256i*>(p)); }
+QUERN_INLINE IntReg int_load_int8(const std::byte* p) {
+  return _mm256_cvtepi8_epi32(_mm_loadl_epi64(reinterpret_cast<const __m128i*>(p)));
+}
 QUERN_INLINE IntReg int_table(const uint8_t* p) {
   return _mm256_broadcastsi128_si256(_mm_loadu_si128(reinterpret_cast<const __m128i*>(p)));
 }
-QUERN_INLINE IntReg low_nibbles(IntReg v) { return _mm256_and_si256(v, _mm256_set1_epi8(15)); }
-QUERN_INLINE IntReg high_nibbles(IntReg v) { return _mm256_and_si256(_mm256_srli_epi16(v, 4), _mm256_set1_epi8(15)); }
+QUERN_INLINE IntReg int_and(IntReg a, IntReg b) { return _mm256_and_si256(a, b); }
+QUERN_INLINE IntReg int_or(IntReg a, IntReg b) { return _mm256_or_si256(a, b); }
+QUERN_INLINE IntReg int_add(IntReg a, IntReg b) { return _mm256_add_epi32(a, b); }
+QUERN_INLINE IntReg int_sub(IntReg a, IntReg b) { return _mm256_sub_epi32(a, b); }
+QUERN_INLINE IntReg int_left(IntReg v, int n) { return _mm256_slli_epi32(v, n); }
+QUERN_INLINE IntReg int_right(IntReg v, int n) { return _mm256_srli_epi32(v, n); }
+QUERN_INLINE IntReg int_right_by(IntReg v, int n) { return _mm256_srl_epi32(v, _mm_cvtsi32_si128(n)); }
 QUERN_INLINE IntReg look_up(IntReg table, IntReg nibbles) { return _mm256_shuffle_epi8(table, nibbles); }
 QUERN_INLINE Reg to_floats(IntReg v) { return _mm256_cvtepi32_ps(v); }
+QUERN_INLINE Reg as_floats(IntReg v) { return _mm256_castsi256_ps(v); }
 QUERN_INLINE IntReg pair_products(IntReg a, IntReg b) { return _mm256_madd_epi16(a, b); }
 QUERN_INLINE IntReg add_16(IntReg a, IntReg b) { return _mm256_add_epi16(a, b); }
-QUERN_INLINE IntReg add_32(IntReg a, IntReg b) { return _mm256_add_epi32(a, b); }
-QUERN_INLINE IntReg exclusive_or(IntReg a, IntReg b) { return _mm256_xor_si256(a, b); }
+QUERN_INLINE IntReg sub_8(IntReg a, IntReg b) { return _mm256_sub_epi8(a, b); }
 QUERN_INLINE IntReg abs_bytes(IntReg v) { return _mm256_abs_epi8(v); }
 QUERN_INLINE IntReg sign_bytes(IntReg v, IntReg signs) { return _mm256_sign_epi8(v, signs); }
 QUERN_INLINE IntReg byte_products(IntReg a, IntReg b) { return _mm256_maddubs_epi16(a, b); }
@@ -81,26 +112,43 @@ QUERN_INLINE Reg reg_load_half(const std::byte* p) {
 using IntReg = __m128i;
 QUERN_INLINE IntReg int_zero() { return _mm_setzero_si128(); }
 QUERN_INLINE IntReg int_words(int32_t word) { return _mm_set1_epi32(word); }
-QUERN_INLINE IntReg int_bytes(int8_t byte) { return _mm_set1_epi8(byte); }
 QUERN_INLINE IntReg int_load(const std::byte* p) { return _mm_loadu_si128(reinterpret_cast<const __m128i*>(p)); }
+QUERN_INLINE IntReg int_load_int8(const std::byte* p) { return _mm_cvtepi8_epi32(_mm_cvtsi32_si128(word_at(p))); }
 QUERN_INLINE IntReg int_table(const uint8_t* p) { return _mm_loadu_si128(reinterpret_cast<const __m128i*>(p)); }
-QUERN_INLINE IntReg low_nibbles(IntReg v) { return _mm_and_si128(v, _mm_set1_epi8(15)); }
-QUERN_INLINE IntReg high_nibbles(IntReg v) { return _mm_and_si128(_mm_srli_epi16(v, 4), _mm_set1_epi8(15)); }
+QUERN_INLINE IntReg int_and(IntReg a, IntReg b) { return _mm_and_si128(a, b); }
+QUERN_INLINE IntReg int_or(IntReg a, IntReg b) { return _mm_or_si128(a, b); }
+QUERN_INLINE IntReg int_add(IntReg a, IntReg b) { return _mm_add_epi32(a, b); }
+QUERN_INLINE IntReg int_sub(IntReg a, IntReg b) { return _mm_sub_epi32(a, b); }
+QUERN_INLINE IntReg int_left(IntReg v, int n) { return _mm_slli_epi32(v, n); }
+QUERN_INLINE IntReg int_right(IntReg v, int n) { return _mm_srli_epi32(v, n); }
+QUERN_INLINE IntReg int_right_by(IntReg v, int n) { return _mm_srl_epi32(v, _mm_cvtsi32_si128(n)); }
 QUERN_INLINE IntReg look_up(IntReg table, IntReg nibbles) { return _mm_shuffle_epi8(table, nibbles); }
 QUERN_INLINE Reg to_floats(IntReg v) { return _mm_cvtepi32_ps(v); }
+QUERN_INLINE Reg as_floats(IntReg v) { return _mm_castsi128_ps(v); }
 QUERN_INLINE IntReg pair_products(IntReg a, IntReg b) { return _mm_madd_epi16(a, b); }
 QUERN_INLINE IntReg add_16(IntReg a, IntReg b) { return _mm_add_epi16(a, b); }
-QUERN_INLINE IntReg add_32(IntReg a, IntReg b) { return _mm_add_epi32(a, b); }
-QUERN_INLINE IntReg exclusive_or(IntReg a, IntReg b) { return _mm_xor_si128(a, b); }
+QUERN_INLINE IntReg sub_8(IntReg a, IntReg b) { return _mm_sub_epi8(a, b); }
 QUERN_INLINE IntReg abs_bytes(IntReg v) { return _mm_abs_epi8(v); }
 QUERN_INLINE IntReg sign_bytes(IntReg v, IntReg signs) { return _mm_sign_epi8(v, signs); }
 QUERN_INLINE IntReg byte_products(IntReg a, IntReg b) { return _mm_maddubs_epi16(a, b); }
+/// Exact: the exponent is moved by a product with 2^112, which also makes denormals normal; infinity and NaN keep
+/// theirs.
+QUERN_INLINE Reg reg_load_half(const std::byte* p) {
+  const __m128i h = _mm_cvtepu16_epi32(_mm_loadl_epi64(reinterpret_cast<const __m128i*>(p)));
+  const __m128i magnitude = _mm_and_si128(h, _mm_set1_epi32(0x7fff));
+  const __m128i sign = _mm_slli_epi32(_mm_xor_si128(h, magnitude), 16);
+  const __m128 value = _mm_mul_ps(_mm_castsi128_ps(_mm_slli_epi32(magnitude, 13)), _mm_set1_ps(0x1p112f));
+  const __m128i special = _mm_and_si128(_mm_cmpgt_epi32(magnitude, _mm_set1_epi32(0x7bff)), _mm_set1_epi32(0x7f800000));
+  return _mm_or_ps(value, _mm_castsi128_ps(_mm_or_si128(sign, special)));
+}
 #endif
+QUERN_INLINE IntReg int_and_or(IntReg a, IntReg mask, IntReg b) { return int_or(int_and(a, mask), b); }
+QUERN_INLINE IntReg add_pair_products(IntReg sum, IntReg a, IntReg b) { return int_add(sum, pair_products(a, b)); }
 
 // Without VNNI pairs of products are added in 16 bits, which saturate: a pair is at most 2 * code * 127. So many steps
 // fit below 2^15 before they must be widened:
 constexpr int steps_in_16_bits(Codes c) {
-  return c == Codes::nibbles ? 8 : c == Codes::table ? 4 : c == Codes::bytes ? 2 : 1;
+  return c == Codes::nibbles ? 8 : c == Codes::table || c == Codes::five_bits ? 4 : c == Codes::six_bits ? 2 : 1;
 }
 static_assert(8 * 2 * 15 * 127 < 1 << 15 && 4 * 2 * 31 * 127 < 1 << 15 && 2 * 2 * 63 * 127 < 1 << 15);
 // Wide codes are made signed; |code| <= 128 takes the unsigned side and the input gets the sign. Inputs are -127 ..
@@ -113,29 +161,47 @@ struct CodeReg {
 };
 template <Codes C>
 QUERN_INLINE CodeReg code_reg(IntReg codes) {
-  if constexpr (C == Codes::wide_bytes || C == Codes::wide_table) {
-    const IntReg value = exclusive_or(codes, int_bytes(-128));
+  if constexpr (C == Codes::bytes || C == Codes::wide_table) {
+    const IntReg value = sub_8(codes, int_words(static_cast<int32_t>(0x80808080)));
     return {abs_bytes(value), value};
   }
   return {codes, codes};
 }
+/// Adds the products of a step in 16 bits, and what is full to `sum`, each half of a lane times that of `weights`.
 template <Codes C>
-struct Dot {
-  IntReg sum, part;
-  QUERN_INLINE void begin(IntReg first) { sum = first; }
-  /// Steps come in order, `step` from 0, a multiple of 4 in all.
-  QUERN_INLINE void add(int step, CodeReg codes, IntReg inputs, int steps) {
+struct Halves {
+  IntReg part;
+  QUERN_INLINE void add(int step, CodeReg codes, IntReg inputs, int steps, IntReg& sum, IntReg weights) {
     constexpr int kSteps = steps_in_16_bits(C);
-    if constexpr (C == Codes::wide_bytes || C == Codes::wide_table) inputs = sign_bytes(inputs, codes.sign);
+    if constexpr (C == Codes::bytes || C == Codes::wide_table) inputs = sign_bytes(inputs, codes.sign);
     const IntReg products = byte_products(codes.magnitude, inputs);
     part = step % kSteps == 0 ? products : add_16(part, products);
     // GCC would turn the chains of sums into trees, whose parts do not fit in 16 registers.
     asm("" : "+x"(part));
     if (step % kSteps == kSteps - 1 || step == steps - 1) {
-      sum = add_32(sum, pair_products(part, int_words(0x10001)));
+      sum = int_add(sum, pair_products(part, weights));
       asm("" : "+x"(sum));
     }
   }
+};
+template <Codes C>
+struct Dot {
+  IntReg sum;
+  Halves<C> halves;
+  QUERN_INLINE void begin(IntReg first) { sum = first; }
+  QUERN_INLINE void add(int step, CodeReg codes, IntReg inputs, int steps) {
+    halves.add(step, codes, inputs, steps, sum, int_words(0x10001));
+  }
+};
+/// The scale is the weight of the widening: it costs nothing.
+template <Codes C>
+struct ScaledDot {
+  Halves<C> halves;
+  QUERN_INLINE void begin() {}
+  QUERN_INLINE void add(int step, CodeReg codes, IntReg inputs, int steps, IntReg& total, IntReg pair) {
+    halves.add(step, codes, inputs, steps, total, pair);
+  }
+  QUERN_INLINE void end(IntReg&, IntReg) {}
 };
 
 #else  // NEON with the dot product extension
@@ -146,18 +212,28 @@ QUERN_INLINE IntReg int_words(int32_t word) { return vdupq_n_s32(word); }
 QUERN_INLINE IntReg int_load(const std::byte* p) {
   return vreinterpretq_s32_u8(vld1q_u8(reinterpret_cast<const uint8_t*>(p)));
 }
-QUERN_INLINE IntReg int_table(const uint8_t* p) { return vreinterpretq_s32_u8(vld1q_u8(p)); }
-QUERN_INLINE IntReg low_nibbles(IntReg v) {
-  return vreinterpretq_s32_u8(vandq_u8(vreinterpretq_u8_s32(v), vdupq_n_u8(15)));
+QUERN_INLINE IntReg int_load_int8(const std::byte* p) {
+  return vmovl_s16(vget_low_s16(vmovl_s8(vreinterpret_s8_s32(vdup_n_s32(word_at(p))))));
 }
-QUERN_INLINE IntReg high_nibbles(IntReg v) { return vreinterpretq_s32_u8(vshrq_n_u8(vreinterpretq_u8_s32(v), 4)); }
+QUERN_INLINE IntReg int_table(const uint8_t* p) { return vreinterpretq_s32_u8(vld1q_u8(p)); }
+QUERN_INLINE IntReg int_and(IntReg a, IntReg b) { return vandq_s32(a, b); }
+QUERN_INLINE IntReg int_or(IntReg a, IntReg b) { return vorrq_s32(a, b); }
+QUERN_INLINE IntReg int_and_or(IntReg a, IntReg mask, IntReg b) { return vorrq_s32(vandq_s32(a, mask), b); }
+QUERN_INLINE IntReg int_add(IntReg a, IntReg b) { return vaddq_s32(a, b); }
+QUERN_INLINE IntReg int_sub(IntReg a, IntReg b) { return vsubq_s32(a, b); }
+QUERN_INLINE IntReg int_left(IntReg v, int n) { return vshlq_s32(v, vdupq_n_s32(n)); }
+QUERN_INLINE IntReg int_right(IntReg v, int n) {
+  return vreinterpretq_s32_u32(vshlq_u32(vreinterpretq_u32_s32(v), vdupq_n_s32(-n)));
+}
+QUERN_INLINE IntReg int_right_by(IntReg v, int n) { return int_right(v, n); }
 QUERN_INLINE IntReg look_up(IntReg table, IntReg nibbles) {
   return vreinterpretq_s32_u8(vqtbl1q_u8(vreinterpretq_u8_s32(table), vreinterpretq_u8_s32(nibbles)));
 }
 QUERN_INLINE Reg to_floats(IntReg v) { return vcvtq_f32_s32(v); }
-QUERN_INLINE IntReg pair_products(IntReg a, IntReg b) {
+QUERN_INLINE Reg as_floats(IntReg v) { return vreinterpretq_f32_s32(v); }
+QUERN_INLINE IntReg add_pair_products(IntReg sum, IntReg a, IntReg b) {
   const int16x8_t x = vreinterpretq_s16_s32(a), y = vreinterpretq_s16_s32(b);
-  return vpaddq_s32(vmull_s16(vget_low_s16(x), vget_low_s16(y)), vmull_high_s16(x, y));
+  return vaddq_s32(sum, vpaddq_s32(vmull_s16(vget_low_s16(x), vget_low_s16(y)), vmull_high_s16(x, y)));
 }
 QUERN_INLINE Reg reg_load_half(const std::byte* p) {
   return vcvt_f32_f16(vreinterpret_f16_u8(vld1_u8(reinterpret_cast<const uint8_t*>(p))));
@@ -168,7 +244,7 @@ using CodeReg = int8x16_t;
 template <Codes C>
 QUERN_INLINE CodeReg code_reg(IntReg codes) {
   const uint8x16_t bytes = vreinterpretq_u8_s32(codes);
-  constexpr bool kWide = C == Codes::wide_bytes || C == Codes::wide_table;
+  constexpr bool kWide = C == Codes::bytes || C == Codes::wide_table;
   return vreinterpretq_s8_u8(kWide ? veorq_u8(bytes, vdupq_n_u8(128)) : bytes);
 }
 template <Codes>
@@ -178,6 +254,15 @@ struct Dot {
   QUERN_INLINE void add(int, CodeReg codes, IntReg inputs, int) {
     sum = vdotq_s32(sum, codes, vreinterpretq_s8_s32(inputs));
   }
+};
+template <Codes>
+struct ScaledDot {
+  IntReg sum;
+  QUERN_INLINE void begin() { sum = int_zero(); }
+  QUERN_INLINE void add(int, CodeReg codes, IntReg inputs, int, IntReg&, IntReg) {
+    sum = vdotq_s32(sum, codes, vreinterpretq_s8_s32(inputs));
+  }
+  QUERN_INLINE void end(IntReg& total, IntReg scale) { total = vmlaq_s32(total, sum, scale); }
 };
 
 #endif

@@ -28,6 +28,11 @@ void sigmoid_gate(float* x, const float* gate, int64_t n) {
   for (int64_t i = 0; i < n; i += kLanes) store(x + i, load(x + i, n - i) * sigmoid(load(gate + i, n - i)), n - i);
 }
 
+void add_scaled(float* y, const float* x, float scale, int64_t n) {
+  const F32x16 factor = broadcast(scale);
+  for (int64_t i = 0; i < n; i += kLanes) store(y + i, fma(load(x + i, n - i), factor, load(y + i, n - i)), n - i);
+}
+
 void rope_halves(float* x, const float* cos, const float* sin, int64_t pairs) {
   float* y = x + pairs;
   for (int64_t i = 0; i < pairs; i += kLanes) {
@@ -56,6 +61,6 @@ void rope_interleaved(float* x, const float* cos, const float* sin, int64_t pair
 }  // namespace
 
 extern const VectorKernels vector_kernels;
-const VectorKernels vector_kernels = {rms_norm, swiglu, sigmoid_gate, rope_halves, rope_interleaved};
+const VectorKernels vector_kernels = {rms_norm, swiglu, sigmoid_gate, add_scaled, rope_halves, rope_interleaved};
 
 }  // namespace quern::QUERN_ISA

@@ -12,6 +12,9 @@ namespace {
 struct Tiling {
   int64_t tokens, tiles;
   Tiling(int64_t n, int most) : tokens(n), tiles((n + most - 1) / most) {}
+  static Tiling of(const MatmulKernels& kernels, int64_t n) {
+    return {n, n <= kernels.tokens ? kernels.tokens : kernels.many_tokens};
+  }
   int64_t begin(int64_t tile) const { return tokens * tile / tiles; }
   int size(int64_t tile) const { return static_cast<int>(begin(tile + 1) - begin(tile)); }
   /// The last tile that begins at or before the token.
@@ -20,127 +23,165 @@ struct Tiling {
 
 // Panels that a pass over all tokens keeps in the second-level cache, beside the tile.
 constexpr int64_t kPanelBlockBytes = 256 << 10;
+// Panels that a worker's share is counted in: a call of a kernel takes so many.
+constexpr int64_t kGrain = 2;
+
+int64_t panels_of(const Matrix& m) { return (m.rows() + kPanelRows - 1) / kPanelRows; }
 
 }  // namespace
 
-struct MatrixProduct {
-  /// The inputs of a group: slots first .. first + count - 1.
-  struct Slots {
-    int64_t first, count;
-  };
-  static Slots slots(const Activations& x, int group) {
-    if (x.begins_.empty()) return {0, x.tokens_};
-    return {x.begins_[group], x.begins_[group + 1] - x.begins_[group]};
-  }
-  static void multiply(const MatmulJob& job, int64_t first_panel, int64_t last_panel, const Activations& x,
-                       Slots slots);
-};
-
 Activations::Activations(Workspace& workspace, const KernelTable& kernels, int64_t max_tokens, int64_t max_columns)
-    : kernels_(*kernels.matmul),
-      packed_(workspace.take<std::byte>(max_tokens * (max_columns / kGroupColumns) * kInputGroupBytes)) {}
-
-void Activations::set(const Worker& worker, const float* x, int64_t tokens, int64_t columns, bool int8) {
-  if (worker.index() == 0) {
-    x_ = x;
-    tokens_ = tokens;
-    columns_ = columns;
-    int8_ = int8;
-    begins_ = {};
-  }
-  if (!int8 || tokens == 0) return;
-  QUERN_CHECK(columns % kGroupColumns == 0, "int8 inputs come in groups of 32 columns");
-  const int64_t groups = columns / kGroupColumns, token_bytes = groups * kInputGroupBytes;
-  QUERN_CHECK(tokens * token_bytes <= static_cast<int64_t>(packed_.size()), "more inputs than the activations hold");
-
-  const Tiling tiling(tokens, kernels_.integer_tokens);
-  const auto [begin, end] = worker.share(tokens * groups);
-  for (int64_t at = begin; at < end;) {
-    const int64_t token = at / groups, group = at % groups;
-    const int64_t count = std::min(groups - group, end - at);
-    const int64_t tile = tiling.tile_of(token), first = tiling.begin(tile);
-    const int size = tiling.size(tile);
-    kernels_.quantize(x + token * columns + group * kGroupColumns, count, size, static_cast<int>(token - first),
-                      packed_.data() + first * token_bytes + group * kInputGroupBytes * size);
-    at += count;
+    : kernels_(kernels) {
+  for (int f = 0; f < kInputForms; ++f) {
+    const InputForm form = static_cast<InputForm>(f);
+    packed_[f] = workspace.take<std::byte>(max_tokens * (max_columns / input_columns(form)) * input_bytes(form));
   }
 }
 
-void Activations::set_groups(const Worker& worker, const float* x, int64_t columns, bool int8,
-                             std::span<const int> rows, std::span<const int> begins, float* floats) {
-  const int64_t slots = static_cast<int64_t>(rows.size());
-  if (worker.index() == 0) {
-    x_ = floats;
-    tokens_ = slots;
-    columns_ = columns;
-    int8_ = int8;
-    begins_ = begins;
+void Activations::remember(const Worker& worker, const float* x, int64_t tokens, int64_t columns, InputForms forms,
+                           std::span<const int> begins) {
+  for (int f = 0; f < kInputForms; ++f) {
+    if (!forms.wanted[f]) continue;
+    const InputForm form = static_cast<InputForm>(f);
+    QUERN_CHECK(columns % input_columns(form) == 0, "int8 inputs come in whole groups of columns");
+    QUERN_CHECK(tokens * (columns / input_columns(form)) * input_bytes(form) <= std::ssize(packed_[f]),
+                "more inputs than the activations hold");
   }
-  const auto [begin, end] = worker.share(slots);
-  if (!int8) {
-    for (int64_t s = begin; s < end; ++s) std::copy_n(x + rows[s] * columns, columns, floats + s * columns);
-    return;
-  }
-  QUERN_CHECK(columns % kGroupColumns == 0, "int8 inputs come in groups of 32 columns");
-  const int64_t groups = columns / kGroupColumns, token_bytes = groups * kInputGroupBytes;
-  QUERN_CHECK(slots * token_bytes <= static_cast<int64_t>(packed_.size()), "more inputs than the activations hold");
-  int64_t group = std::upper_bound(begins.begin(), begins.end(), begin) - begins.begin() - 1;
-  for (int64_t s = begin; s < end; ++s) {
-    while (begins[group + 1] <= s) ++group;
-    const Tiling tiling(begins[group + 1] - begins[group], kernels_.integer_tokens);
-    const int64_t tile = tiling.tile_of(s - begins[group]), first = begins[group] + tiling.begin(tile);
-    kernels_.quantize(x + rows[s] * columns, groups, tiling.size(tile), static_cast<int>(s - first),
-                      packed_.data() + first * token_bytes);
-  }
+  if (worker.index() > 0) return;
+  x_ = x;
+  tokens_ = tokens;
+  columns_ = columns;
+  forms_ = forms;
+  begins_ = begins;
 }
 
-void MatrixProduct::multiply(const MatmulJob& job, int64_t first_panel, int64_t last_panel, const Activations& x,
-                             Slots slots) {
-  const Matrix& w = *job.weight;
-  QUERN_CHECK(w.columns_ == x.columns_, "inputs have as many columns as the matrix");
-  QUERN_CHECK(!w.integer_ || x.int8_, "inputs were rounded for this matrix");
-  const MatmulKernels& kernels = *w.kernels_;
-  const Tiling tiling(slots.count, w.integer_ ? kernels.integer_tokens : kernels.float_tokens);
-  const int64_t groups = w.columns_ / kGroupColumns;
-  const int64_t block = std::max<int64_t>(1, kPanelBlockBytes / std::max<int64_t>(1, w.panel_bytes_));
+void Activations::round(InputForm form, const float* x, int64_t base, int64_t slots, int64_t slot, int64_t first,
+                        int64_t count, int64_t columns) {
+  const Tiling tiling = Tiling::of(*kernels_.matmul, slots);
+  const int64_t tile = tiling.tile_of(slot), begin = tiling.begin(tile);
+  const int size = tiling.size(tile);
+  const int64_t bytes = input_bytes(form), per = input_columns(form);
+  kernels_.rounding->round[static_cast<int>(form)](
+      x + first, count, size, static_cast<int>(slot - begin),
+      packed_[static_cast<int>(form)].data() + (base + begin) * (columns / per) * bytes + first / per * bytes * size);
+}
 
-  for (int64_t begin = first_panel; begin < last_panel; begin += block) {
-    const int64_t end = std::min(begin + block, last_panel);
-    for (int64_t tile = 0; tile < tiling.tiles; ++tile) {
-      const int64_t token = slots.first + tiling.begin(tile);
-      const int size = tiling.size(tile);
-      const auto integer = kernels.integer[static_cast<int>(w.codes_)][static_cast<int>(w.scales_)][size - 1];
-      const auto floats = kernels.floats[static_cast<int>(w.floats_)][size - 1];
-      for (int64_t panel = begin; panel < end; ++panel) {
-        const int64_t row = panel * kPanelRows;
-        const std::byte* data = w.memory_.data() + panel * w.panel_bytes_;
-        const int rows = static_cast<int>(std::min<int64_t>(kPanelRows, w.rows_ - row));
-        const PanelOutput out = {job.y + token * job.stride + row, job.stride, rows,
-                                 job.bias ? job.bias + row : nullptr, job.add};
-        if (w.integer_)
-          integer({data, x.packed_.data() + token * groups * kInputGroupBytes, groups, w.zero_, w.table_, out});
-        else
-          floats({data, x.x_ + token * x.columns_, x.columns_, x.columns_, out});
-      }
+void Activations::set(const Worker& worker, const float* x, int64_t tokens, int64_t columns, InputForms forms) {
+  remember(worker, x, tokens, columns, forms, {});
+  for (int f = 0; f < kInputForms; ++f) {
+    if (!forms.wanted[f] || tokens == 0) continue;
+    const InputForm form = static_cast<InputForm>(f);
+    const auto [begin, end] = worker.share(tokens * columns, input_columns(form));
+    for (int64_t at = begin; at < end;) {
+      const int64_t token = at / columns, first = at % columns, count = std::min(columns - first, end - at);
+      round(form, x + token * columns, 0, tokens, token, first, count, columns);
+      at += count;
     }
   }
 }
 
+void Activations::set_groups(const Worker& worker, const float* x, int64_t columns, InputForms forms,
+                             std::span<const int> rows, std::span<const int> begins, float* floats) {
+  remember(worker, floats, std::ssize(rows), columns, forms, begins);
+  const auto [begin, end] = worker.share(std::ssize(rows));
+  if (!forms.any())
+    for (int64_t s = begin; s < end; ++s) std::copy_n(x + rows[s] * columns, columns, floats + s * columns);
+  for (int f = 0; f < kInputForms; ++f) {
+    if (!forms.wanted[f]) continue;
+    int64_t group = std::upper_bound(begins.begin(), begins.end(), begin) - begins.begin() - 1;
+    for (int64_t s = begin; s < end; ++s) {
+      while (begins[group + 1] <= s) ++group;
+      round(static_cast<InputForm>(f), x + rows[s] * columns, begins[group], begins[group + 1] - begins[group],
+            s - begins[group], 0, columns, columns);
+    }
+  }
+}
+
+struct MatrixProduct {
+  /// Panels first .. last - 1 times the inputs of a group, slots slot .. slot + count - 1.
+  const MatmulJob& job;
+  const Activations& x;
+  int64_t first, last;
+  int64_t slot, count;
+
+  static MatrixProduct of_group(const MatmulJob& job, const Activations& x, int64_t first, int64_t last, int group) {
+    if (x.begins_.empty()) return {job, x, first, last, 0, x.tokens_};
+    return {job, x, first, last, x.begins_[group], x.begins_[group + 1] - x.begins_[group]};
+  }
+
+  void run() const {
+    QUERN_CHECK(job.weight->columns_ == x.columns_, "inputs have as many columns as the matrix");
+    if (job.weight->integer_)
+      integers();
+    else
+      floats();
+  }
+
+ private:
+  const std::byte* panel_data(int64_t panel) const {
+    return job.weight->memory_.data() + panel * job.weight->panel_bytes_;
+  }
+  PanelOutput output(int64_t panel, int64_t panels, int64_t token) const {
+    const int64_t row = panel * kPanelRows;
+    const int rows = static_cast<int>(std::min(panels * kPanelRows, job.weight->rows_ - row));
+    return {job.y + token * job.stride + row, job.stride, rows, job.bias ? job.bias + row : nullptr, job.add};
+  }
+
+  /// Calls body(tile, panels begin .. end - 1) so that a block of panels stays in cache while all tiles pass.
+  template <typename Body>
+  void in_blocks(const Tiling& tiling, Body body) const {
+    const int64_t block = std::max(kGrain, kPanelBlockBytes / std::max<int64_t>(1, job.weight->panel_bytes_) & ~1);
+    for (int64_t begin = first; begin < last; begin += block)
+      for (int64_t tile = 0; tile < tiling.tiles; ++tile) body(tile, begin, std::min(begin + block, last));
+  }
+
+  void integers() const {
+    const Matrix& w = *job.weight;
+    const MatmulKernels& kernels = *w.kernels_->matmul;
+    const InputForm form = input_form(w.scales_);
+    QUERN_CHECK(x.forms_.wanted[static_cast<int>(form)], "inputs were rounded for this matrix");
+    const Tiling tiling = Tiling::of(kernels, count);
+    const int64_t token_bytes = w.columns_ / input_columns(form) * input_bytes(form);
+    in_blocks(tiling, [&](int64_t tile, int64_t begin, int64_t end) {
+      const int size = tiling.size(tile);
+      const int64_t token = slot + tiling.begin(tile);
+      const auto call = kernels.tile[static_cast<int>(w.codes_)][static_cast<int>(w.scales_)][size - 1];
+      const std::byte* inputs = x.packed_[static_cast<int>(form)].data() + token * token_bytes;
+      const int64_t step = kernels.panels[size - 1];
+      for (int64_t panel = begin; panel < end; panel += step)
+        call({panel_data(panel), w.panel_bytes_, inputs, w.columns_ / kGroupColumns, w.table_,
+              output(panel, std::min(step, end - panel), token)});
+    });
+  }
+
+  void floats() const {
+    const Matrix& w = *job.weight;
+    const FloatMatmulKernels& kernels = *w.kernels_->float_matmul;
+    const Tiling tiling(count, kernels.tokens);
+    in_blocks(tiling, [&](int64_t tile, int64_t begin, int64_t end) {
+      const int64_t token = slot + tiling.begin(tile);
+      const auto call = kernels.tile[static_cast<int>(w.floats_)][tiling.size(tile) - 1];
+      for (int64_t panel = begin; panel < end; ++panel)
+        call({panel_data(panel), x.x_ + token * x.columns_, x.columns_, x.columns_, output(panel, 1, token)});
+    });
+  }
+};
+
 void matmul(const Worker& worker, std::span<const MatmulJob> jobs, const Activations& x) {
   int64_t panels = 0;
-  for (const MatmulJob& job : jobs) panels += (job.weight->rows() + kPanelRows - 1) / kPanelRows;
-  const auto [begin, end] = worker.share(panels);
+  for (const MatmulJob& job : jobs) panels += panels_of(*job.weight);
+  const auto [begin, end] = worker.share(panels, kGrain);
   int64_t first = 0;  // of the job's panels among all
   for (const MatmulJob& job : jobs) {
-    const int64_t count = (job.weight->rows() + kPanelRows - 1) / kPanelRows;
+    const int64_t count = panels_of(*job.weight);
     const int64_t from = std::max(begin - first, int64_t{0}), to = std::min(end - first, count);
-    if (from < to) MatrixProduct::multiply(job, from, to, x, MatrixProduct::slots(x, 0));
+    if (from < to) MatrixProduct::of_group(job, x, from, to, 0).run();
     first += count;
   }
 }
 
 void matmul_piece(const MatmulJob& job, int64_t first_panel, int64_t last_panel, const Activations& x, int group) {
-  MatrixProduct::multiply(job, first_panel, last_panel, x, MatrixProduct::slots(x, group));
+  MatrixProduct::of_group(job, x, first_panel, last_panel, group).run();
 }
 
 }  // namespace quern

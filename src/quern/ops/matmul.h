@@ -14,6 +14,16 @@
 
 namespace quern {
 
+/// The forms of int8 inputs that the matrices of a phase multiply; none where all are floats.
+struct InputForms {
+  bool wanted[kInputForms] = {};
+  bool any() const { return wanted[0] || wanted[1]; }
+  friend InputForms operator|(InputForms a, const InputForms& b) {
+    for (int f = 0; f < kInputForms; ++f) a.wanted[f] |= b.wanted[f];
+    return a;
+  }
+};
+
 /// A weight matrix [rows, columns], packed at load into the form this CPU multiplies fastest. Immutable, owns its
 /// memory. `pack` is the one place that decides the form (docs/kernels.md); no bit of a weight is lost.
 class Matrix {
@@ -31,8 +41,12 @@ class Matrix {
   /// Memory of the packed form.
   int64_t bytes() const { return panels() * panel_bytes_; }
   bool empty() const { return rows_ == 0; }
-  /// What inputs it multiplies: int8 with a scale per 32 columns (quantized types), or float32.
-  bool wants_int8() const { return integer_; }
+  /// What inputs it multiplies: int8 with a scale per 32 or 128 columns (quantized types), or float32 (none).
+  InputForms inputs() const {
+    InputForms forms;
+    if (integer_) forms.wanted[static_cast<int>(input_form(scales_))] = true;
+    return forms;
+  }
 
  private:
   friend struct MatrixPacking;
@@ -44,38 +58,44 @@ class Matrix {
   FloatForm floats_ = FloatForm::f32;  // else:
   Codes codes_ = Codes::nibbles;
   Scales scales_ = Scales::half;
-  int zero_ = 0;
   uint8_t table_[16] = {};
-  const MatmulKernels* kernels_ = nullptr;
+  const KernelTable* kernels_ = nullptr;
   WeightMemory memory_;
 };
 
 /// Inputs of matmuls, [tokens, columns]: the floats, and where a matrix wants them the same rounded to int8.
-/// Rounding: per 32 columns, d = max|x| / 127, q = round to nearest even (x * (127 / max|x|)).
+/// Rounding: per 32 or 128 columns, d = max|x| / 127, q = round to nearest even (x * (127 / max|x|)).
 class Activations {
  public:
   /// Takes its memory from `workspace`. Values may be set again for the next layer.
   Activations(Workspace& workspace, const KernelTable& kernels, int64_t max_tokens, int64_t max_columns);
 
   /// Every worker converts its share of x [tokens, columns] (row stride = columns); the caller puts a barrier before x
-  /// is complete and one after this. x must stay valid. `int8` false: only remember the floats.
-  void set(const Worker& worker, const float* x, int64_t tokens, int64_t columns, bool int8);
+  /// is complete and one after this. x must stay valid. Without forms: only remember the floats.
+  void set(const Worker& worker, const float* x, int64_t tokens, int64_t columns, InputForms forms);
 
   /// Inputs in groups, each for matrices of its own (experts): slot s holds row rows[s] of x, group g the slots
   /// begins[g]
-  /// .. begins[g + 1] - 1, begins[0] = 0. Both spans must stay valid, like x. With int8 false `floats` [slots, columns]
+  /// .. begins[g + 1] - 1, begins[0] = 0. Both spans must stay valid, like x. Without forms `floats` [slots, columns]
   /// takes the gathered rows; else it is not touched and may be null.
-  void set_groups(const Worker& worker, const float* x, int64_t columns, bool int8, std::span<const int> rows,
+  void set_groups(const Worker& worker, const float* x, int64_t columns, InputForms forms, std::span<const int> rows,
                   std::span<const int> begins, float* floats);
 
  private:
   friend struct MatrixProduct;
-  const MatmulKernels& kernels_;
-  std::span<std::byte> packed_;
+  void remember(const Worker& worker, const float* x, int64_t tokens, int64_t columns, InputForms forms,
+                std::span<const int> begins);
+  /// Rounds columns first .. first + count - 1 of row x, slot number `slot` of the `slots` of a group that begins at
+  /// `base`.
+  void round(InputForm form, const float* x, int64_t base, int64_t slots, int64_t slot, int64_t first, int64_t count,
+             int64_t columns);
+
+  const KernelTable& kernels_;
+  std::span<std::byte> packed_[kInputForms];
   // Written by worker 0 in `set`, read by all after the barrier.
   const float* x_ = nullptr;
   int64_t tokens_ = 0, columns_ = 0;
-  bool int8_ = false;
+  InputForms forms_;
   std::span<const int> begins_;  // empty: one group
 };
 

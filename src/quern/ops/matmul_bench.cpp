@@ -66,7 +66,7 @@ void multiply(benchmark::State& state, const QuantType& type, Isa isa, int64_t r
   Activations inputs(workspace, kernels, tokens, columns);
   for (auto _ : state) {
     pool.run([&](const Worker& worker) {
-      inputs.set(worker, x.data(), tokens, columns, layers[0].wants_int8());
+      inputs.set(worker, x.data(), tokens, columns, layers[0].inputs());
       for (const Matrix& m : layers) {
         worker.barrier();
         matmul(worker, MatmulJob{&m, nullptr, y.data(), rows}, inputs);
@@ -103,14 +103,16 @@ void read_memory(benchmark::State& state, int threads) {
   state.counters["B/s"] = benchmark::Counter(kWords * 8.0, benchmark::Counter::kIsIterationInvariantRate);
 }
 
-void quantize(benchmark::State& state, Isa isa) {
+void round_inputs(benchmark::State& state, Isa isa, InputForm form) {
   constexpr int64_t kColumns = 4096, kTokens = 8;
   const KernelTable& kernels = kernel_table(isa);
   const std::vector<float> x(kTokens * kColumns, 0.5f);
   Workspace workspace;
   Activations inputs(workspace, kernels, kTokens, kColumns);
   Pool pool(1);
-  for (auto _ : state) pool.run([&](const Worker& worker) { inputs.set(worker, x.data(), kTokens, kColumns, true); });
+  InputForms forms;
+  forms.wanted[static_cast<int>(form)] = true;
+  for (auto _ : state) pool.run([&](const Worker& worker) { inputs.set(worker, x.data(), kTokens, kColumns, forms); });
   state.counters["elements/s"] = benchmark::Counter(kColumns * kTokens, benchmark::Counter::kIsIterationInvariantRate);
 }
 
@@ -119,7 +121,10 @@ void quantize(benchmark::State& state, Isa isa) {
     benchmark::RegisterBenchmark(("read/threads:" + std::to_string(threads)).c_str(), read_memory, threads)
         ->UseRealTime();
   for (Isa isa : usable_isas()) {
-    benchmark::RegisterBenchmark(("quantize/" + std::string(isa_name(isa))).c_str(), quantize, isa)->UseRealTime();
+    for (InputForm form : {InputForm::per_32, InputForm::per_128}) {
+      const std::string name = "round/" + std::string(isa_name(isa)) + "/" + std::to_string(input_columns(form));
+      benchmark::RegisterBenchmark(name.c_str(), round_inputs, isa, form)->UseRealTime();
+    }
     for (int i = 0; i < quant_table_size; ++i)
       for (const auto& [rows, columns] : {std::pair{1536, 576}, std::pair{576, 1536}, std::pair{4096, 4096}})
         for (int tokens : {1, 2, 4, 8, 32, 512})

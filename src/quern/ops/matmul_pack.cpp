@@ -11,118 +11,152 @@ namespace quern {
 namespace {
 
 constexpr int kBlockColumns = kSuperGroups * kGroupColumns;  // most columns of a block
-constexpr int kWords = kGroupColumns / 4;                    // 32-bit words of codes of one row and group
 
 /// What `Matrix` remembers of an integer form.
 struct PanelForm {
   Codes codes;
   Scales scales;
-  int zero = 0;
   uint8_t table[16] = {};
-  int code_shift = 0;  // added to every code on the way in
+  int code_shift = 0;  // added to every code on the way in, so that the zero is that of the codes
 };
 
-Codes codes_of(const IntegerForm& form, PanelForm& out) {
+Codes codes_of(const IntegerForm& form) {
   if (form.levels) {
     const auto [low, high] = std::minmax_element(form.levels, form.levels + 16);
-    // Unsigned values without loss: all moved up by `zero`.
-    const bool wide = *high - *low > 31;
-    out.zero = wide ? 128 : -std::min<int>(*low, 0);
-    for (int i = 0; i < 16; ++i) out.table[i] = static_cast<uint8_t>(form.levels[i] + out.zero);
-    return wide ? Codes::wide_table : Codes::table;
+    return *low >= -16 && *high < 16 ? Codes::table : Codes::wide_table;
   }
-  out.zero = form.zero;
-  if (form.code_bits <= 4) return Codes::nibbles;
-  if (form.code_bits <= 6) return Codes::bytes;
-  out.zero = 128;
-  out.code_shift = 128 - form.zero;
-  return Codes::wide_bytes;
+  return form.code_bits <= 4   ? Codes::nibbles
+         : form.code_bits == 5 ? Codes::five_bits
+         : form.code_bits == 6 ? Codes::six_bits
+                               : Codes::bytes;
 }
 
-Scales scales_of(const IntegerForm& form, bool reads_half) {
+Scales scales_of(const IntegerForm& form) {
+  if (form.kind == ScaleKind::exponent) return Scales::exponent;
+  if (form.kind == ScaleKind::half) return form.has_min ? Scales::half_min : Scales::half;
+  if (form.six_bits) return Scales::sub_6_min;
   if (form.group == 16) return form.has_min ? Scales::sub_16_min : Scales::sub_16;
-  if (form.split_scales) return form.has_min ? Scales::sub_min : Scales::sub;
-  if (form.half_scales && reads_half) return form.has_min ? Scales::half_min : Scales::half;
-  return form.has_min ? Scales::single_min : Scales::single;
+  return Scales::sub;
 }
 
-PanelForm panel_form(const IntegerForm& form, int64_t block_elems, bool reads_half) {
-  PanelForm out;
-  out.codes = codes_of(form, out);
-  out.scales = scales_of(form, reads_half);
-  QUERN_CHECK(form.group == 32 || (form.group == 16 && form.split_scales),
-              "scales cover 32 columns, or 16 with a number");
-  QUERN_CHECK(block_elems <= kBlockColumns, "blocks have at most 256 columns");
-  QUERN_CHECK(!form.has_min || out.zero == 0, "codes have a minimum or a zero");
-  QUERN_CHECK(out.codes != Codes::wide_bytes || (out.code_shift >= 0 && out.code_shift < 128),
-              "values of 8-bit codes are int8");
+PanelForm panel_form(const QuantType& type, const MatmulKernels& kernels) {
+  const IntegerForm& form = *type.integer;
+  PanelForm out{codes_of(form), scales_of(form)};
+  if (form.levels)
+    for (int i = 0; i < 16; ++i) out.table[i] = static_cast<uint8_t>(form.levels[i] + codes_zero(out.codes));
+  else if (!form.has_min)
+    out.code_shift = codes_zero(out.codes) - form.zero;
+  QUERN_CHECK(kernels.tile[static_cast<int>(out.codes)][static_cast<int>(out.scales)][0],
+              "kernels have a tile for every weight type");
+  QUERN_CHECK(type.block_elems == block_groups(out.scales) * kGroupColumns, "blocks of a file are blocks of a panel");
+  QUERN_CHECK(out.code_shift >= 0 && out.code_shift + (1 << form.code_bits) <= 256, "codes have room for their zero");
   return out;
 }
 
-/// One row of a panel, block by block; `row` is 0 .. 15. Workers make it inside a region: it allocates nothing.
-class RowPacker {
- public:
-  RowPacker(const QuantType& type, const PanelForm& form)
-      : type_(type), form_(form), scale_count_(type.block_elems / type.integer->group) {}
-
-  void pack(const std::byte* blocks, int64_t n_blocks, int row, std::byte* panel) {
-    for (int64_t b = 0; b < n_blocks; ++b, blocks += type_.block_bytes) {
-      type_.integer->split(blocks, codes_.data(), scales_.data(), mins_.data());
-      if (form_.code_shift)
-        for (int i = 0; i < type_.block_elems; ++i) codes_[i] = static_cast<uint8_t>(codes_[i] + form_.code_shift);
-      if (scales_have_super(form_.scales)) panel = put_super(blocks, row, panel);
-      for (int g = 0; g < type_.block_elems / kGroupColumns; ++g, panel += group_bytes(form_.codes, form_.scales))
-        put_group(g, row, panel);
-    }
-  }
-
- private:
-  /// The row's numbers for 256 columns, and what multiplies them in place of the scales.
-  std::byte* put_super(const std::byte* block, int row, std::byte* out) {
-    float numbers[2];
-    int8_t scales[2 * kSuperGroups], mins[2 * kSuperGroups];
-    type_.integer->split_scales(block, &numbers[0], &numbers[1], scales, mins);
-    std::memcpy(out + row * 4, &numbers[0], 4);
-    if (scales_have_min(form_.scales)) std::memcpy(out + (kPanelRows + row) * 4, &numbers[1], 4);
-    std::copy_n(scales, scale_count_, scales_.begin());
-    if (scales_have_min(form_.scales)) std::copy_n(mins, scale_count_, mins_.begin());
-    return out + super_bytes(form_.scales);
-  }
-
-  void put_group(int group, int row, std::byte* out) const {
-    const int per_group = scales_per_group(form_.scales);
-    for (int s = 0; s < per_group; ++s) put_scale(scales_[group * per_group + s], s * kPanelRows + row, out);
-    out += scale_bytes(form_.scales);
-    if (scales_have_min(form_.scales)) {
-      for (int s = 0; s < per_group; ++s) put_scale(mins_[group * per_group + s], s * kPanelRows + row, out);
-      out += scale_bytes(form_.scales);
-    }
-    uint32_t words[kWords];
-    std::memcpy(words, codes_.data() + group * kGroupColumns, kGroupColumns);
-    const bool bytes = codes_are_bytes(form_.codes);
-    for (int j = 0; j < (bytes ? kWords : kWords / 2); ++j) {
-      const uint32_t word = bytes ? words[j] : words[j] | words[j + kWords / 2] << 4;
-      std::memcpy(out + j * 4 * kPanelRows + row * 4, &word, 4);
-    }
-  }
-
-  void put_scale(float value, int at, std::byte* out) const {
-    if (scales_have_super(form_.scales)) {
-      out[at] = static_cast<std::byte>(static_cast<int8_t>(value));
-    } else if (scales_are_half(form_.scales)) {
-      const uint16_t half = float_to_half(value);
-      std::memcpy(out + at * 2, &half, 2);
-    } else {
-      std::memcpy(out + at * 4, &value, 4);
-    }
-  }
-
-  const QuantType& type_;
-  const PanelForm& form_;
-  const int64_t scale_count_;
-  std::array<uint8_t, kBlockColumns> codes_;
-  std::array<float, 2 * kSuperGroups> scales_, mins_;
+/// One block of one row on its way: as the panel wants it, in 32-bit words and smaller numbers that still have to be
+/// laid beside those of the other rows.
+struct BlockRow {
+  BlockNumbers numbers;
+  uint32_t words[kSuperGroups * 8];  // of codes: group by group, as many as its vectors
 };
+
+/// The codes of 32 columns, four in each word, to words of the panel.
+template <Codes C>
+void pack_codes(const uint32_t* c, uint32_t* out) {
+  if constexpr (C == Codes::bytes) {
+    std::copy_n(c, 8, out);
+    return;
+  }
+  for (int j = 0; j < 4; ++j) out[j] = (c[j] & 0x0f0f0f0f) | (c[j + 4] & 0x0f0f0f0f) << 4;
+  if constexpr (C == Codes::five_bits) {
+    uint32_t plane = 0;
+    for (int s = 0; s < 8; ++s) plane |= (c[s] >> 4 & 0x01010101) << s;
+    out[4] = plane;
+  }
+  if constexpr (C == Codes::six_bits)
+    for (int j = 0; j < 2; ++j) {
+      uint32_t plane = 0;
+      for (int i = 0; i < 4; ++i) plane |= (c[4 * j + i] >> 4 & 0x03030303) << 2 * i;
+      out[4 + j] = plane;
+    }
+}
+
+template <Codes C>
+void pack_block(const QuantType& type, const PanelForm& form, const std::byte* block, BlockRow& out) {
+  alignas(16) uint32_t codes[kBlockColumns / 4];
+  type.integer->codes(block, reinterpret_cast<uint8_t*>(codes));
+  type.integer->numbers(block, out.numbers);
+  const int groups = type.block_elems / kGroupColumns;
+  if (form.code_shift)
+    for (int i = 0; i < groups * 8; ++i) codes[i] += 0x01010101u * form.code_shift;  // no carry: they have room
+  for (int g = 0; g < groups; ++g) pack_codes<C>(codes + 8 * g, out.words + g * (code_bytes(C) / 64));
+}
+
+using PackBlock = void (*)(const QuantType&, const PanelForm&, const std::byte*, BlockRow&);
+constexpr PackBlock kPackBlock[kCodesForms] = {pack_block<Codes::nibbles>,    pack_block<Codes::table>,
+                                               pack_block<Codes::wide_table>, pack_block<Codes::five_bits>,
+                                               pack_block<Codes::six_bits>,   pack_block<Codes::bytes>};
+static_assert(static_cast<int>(Codes::bytes) == kCodesForms - 1);
+
+template <typename T>
+void put(std::byte* at, int index, T value) {
+  std::memcpy(at + index * sizeof value, &value, sizeof value);
+}
+
+/// The three words of sub_6_min; kernels/matmul.h draws them.
+void put_six_bits(const BlockNumbers& n, int row, std::byte* out) {
+  uint32_t scales = 0, mins = 0, high = 0;
+  for (int g = 0; g < kSuperGroups; ++g) {
+    const uint32_t scale = static_cast<uint32_t>(n.scales[g]), min = static_cast<uint32_t>(n.mins[g]);
+    scales |= (scale & 15) << 4 * g;
+    mins |= (min & 15) << (4 * (g / 2) + 16 * (g % 2));
+    high |= scale >> 4 << ((g < 4 ? 8 : 16) + 2 * g) | min >> 4 << (2 * (g / 2) + 16 * (g % 2));
+  }
+  put(out, row, scales);
+  put(out, kPanelRows + row, mins);
+  put(out, 2 * kPanelRows + row, high);
+}
+
+/// The scales of one row at the head of a block of the panel.
+void put_scales(const PanelForm& form, const BlockNumbers& n, int row, std::byte* out) {
+  if (form.scales == Scales::exponent) {
+    // One less: the exponent of a float. Of the two that float32 has as denormals nothing is left, 1e-38.
+    put(out, row, static_cast<uint8_t>(std::max<int>(n.scale, 1) - 1));
+    return;
+  }
+  put(out, row, n.scale);
+  out += 2 * kPanelRows;
+  if (scales_have_min(form.scales)) {
+    put(out, row, n.min);
+    out += 2 * kPanelRows;
+  }
+  if (form.scales == Scales::sub_6_min) return put_six_bits(n, row, out);
+  if (!scales_have_super(form.scales)) return;
+  const int count = scales_are_per_16(form.scales) ? 2 * kSuperGroups : kSuperGroups;
+  for (int g = 0; g < count; ++g) put(out, g * kPanelRows + row, n.scales[g]);
+  if (scales_have_min(form.scales))
+    for (int g = 0; g < count; ++g) put(out, (count + g) * kPanelRows + row, n.mins[g]);
+}
+
+/// The rows of a panel, block by block: 16 rows of a block are small enough to stay in the first-level cache between
+/// the row's order and the panel's. row_of(r) is where the bytes of row r begin; rows beyond `rows` are zeros already.
+template <typename RowOf>
+void pack_panel(const QuantType& type, const PanelForm& form, RowOf row_of, int rows, int64_t n_blocks,
+                std::byte* panel) {
+  const PackBlock pack = kPackBlock[static_cast<int>(form.codes)];
+  const int words = block_groups(form.scales) * (code_bytes(form.codes) / 64);
+  BlockRow all[kPanelRows];
+  for (int64_t b = 0; b < n_blocks; ++b) {
+    for (int r = 0; r < rows; ++r) {
+      pack(type, form, row_of(r) + b * type.block_bytes, all[r]);
+      put_scales(form, all[r].numbers, r, panel);
+    }
+    std::byte* codes = panel + scale_bytes(form.scales);
+    for (int w = 0; w < words; ++w, codes += 4 * kPanelRows)
+      for (int r = 0; r < rows; ++r) put(codes, r, all[r].words[w]);
+    panel += block_bytes(form.codes, form.scales);
+  }
+}
 
 /// Transposes the rows of a panel of plain numbers, a piece at a time so that it stays in the first-level cache.
 /// get(row, column, count) gives `count` numbers of a row.
@@ -149,7 +183,7 @@ struct MatrixPacking {
     Matrix m;
     m.rows_ = rows;
     m.columns_ = columns;
-    m.kernels_ = kernels.matmul;
+    m.kernels_ = &kernels;
     return m;
   }
 
@@ -172,26 +206,22 @@ struct MatrixPacking {
 
   static void pack_integers(Matrix& m, const TensorView& tensor, Pool& pool) {
     const QuantType& type = *tensor.type;
-    const PanelForm form = panel_form(*type.integer, type.block_elems, m.kernels_->reads_half);
+    const PanelForm form = panel_form(type, *m.kernels_->matmul);
     m.integer_ = true;
     m.codes_ = form.codes;
     m.scales_ = form.scales;
-    m.zero_ = form.zero;
     std::copy(std::begin(form.table), std::end(form.table), m.table_);
     const int64_t n_blocks = m.columns_ / type.block_elems;
-    QUERN_CHECK(!scales_have_super(form.scales) || type.block_elems == kSuperGroups * kGroupColumns,
-                "256 columns share a number");
     const int64_t bytes = panel_bytes(form.codes, form.scales, m.columns_ / kGroupColumns);
     fill(m, bytes, pool, [&](int64_t row, int rows, std::byte* panel) {
-      RowPacker packer(type, form);
-      for (int r = 0; r < rows; ++r) packer.pack(tensor.row(row + r).data(), n_blocks, r, panel);
+      pack_panel(type, form, [&](int r) { return tensor.row(row + r).data(); }, rows, n_blocks, panel);
     });
   }
 
   static void pack_floats(Matrix& m, const TensorView& tensor, Pool& pool) {
     const QuantType& type = *tensor.type;
     if (&type == &quant_bf16) m.floats_ = FloatForm::bf16;
-    if (&type == &quant_f16 && m.kernels_->reads_half) m.floats_ = FloatForm::f16;
+    if (&type == &quant_f16) m.floats_ = FloatForm::f16;
     const int64_t panel_bytes = m.columns_ * kPanelRows * float_bytes(m.floats_);
     fill(m, panel_bytes, pool, [&](int64_t row, int rows, std::byte* panel) {
       if (m.floats_ != FloatForm::f32) {

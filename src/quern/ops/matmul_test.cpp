@@ -12,6 +12,7 @@
 #include <vector>
 
 #include "quern/quant/quant.h"
+#include "quern/quant/testing.h"
 
 namespace quern {
 namespace {
@@ -74,15 +75,15 @@ struct Product {
     Activations inputs(workspace, kernels, tokens, columns);
     std::vector<std::vector<float>> y;
     std::vector<MatmulJob> jobs;
-    bool int8 = false;
+    InputForms forms;
     for (const Matrix* m : matrices) {
       y.emplace_back(tokens * (m->rows() + 1), before);
-      int8 |= m->wants_int8();
+      forms = forms | m->inputs();
     }
     for (size_t i = 0; i < matrices.size(); ++i)
       jobs.push_back({matrices[i], bias, y[i].data(), matrices[i]->rows() + 1, add});
     pool.run([&](const Worker& worker) {
-      inputs.set(worker, x.data(), tokens, columns, int8);
+      inputs.set(worker, x.data(), tokens, columns, forms);
       worker.barrier();
       matmul(worker, jobs, inputs);
     });
@@ -97,7 +98,7 @@ struct Reference {
 
   Reference(const Weights& w, std::span<const float> x, int64_t tokens) : y(tokens * w.rows), magnitude(y.size()) {
     std::vector<double> seen(x.begin(), x.end());
-    if (w.type->integer) round(x, seen);
+    if (w.type->integer) round(x, w.type->integer->kind == ScaleKind::super ? 128 : 32, seen);
     std::vector<float> row(w.columns);
     for (int64_t r = 0; r < w.rows; ++r) {
       w.view().decode_row(r, row.data());
@@ -110,12 +111,12 @@ struct Reference {
     }
   }
 
-  static void round(std::span<const float> x, std::vector<double>& seen) {
-    for (size_t g = 0; g < x.size(); g += 32) {
+  static void round(std::span<const float> x, size_t columns, std::vector<double>& seen) {
+    for (size_t g = 0; g < x.size(); g += columns) {
       float largest = 0;
-      for (size_t i = g; i < g + 32; ++i) largest = std::max(largest, std::abs(x[i]));
+      for (size_t i = g; i < g + columns; ++i) largest = std::max(largest, std::abs(x[i]));
       const float d = largest / 127, scale = 127 / largest;
-      for (size_t i = g; i < g + 32; ++i)
+      for (size_t i = g; i < g + columns; ++i)
         seen[i] = largest == 0 ? 0 : static_cast<double>(d) * std::nearbyint(x[i] * scale);
     }
   }
@@ -131,15 +132,13 @@ struct Reference {
       return out;
     }
     const IntegerForm& form = *type.integer;
-    std::vector<uint8_t> codes(type.block_elems);
-    std::vector<float> scales(type.block_elems / form.group), mins(scales.size());
-    for (int64_t c = 0; c < w.columns; ++c) {
-      const int i = static_cast<int>(c % type.block_elems);
-      if (i == 0)
-        form.split(w.view().row(r).data() + c / type.block_elems * type.block_bytes, codes.data(), scales.data(),
-                   mins.data());
-      const int value = form.levels ? form.levels[codes[i]] : codes[i] - form.zero;
-      out[c] = std::abs(scales[i / form.group] * value) + (form.has_min ? std::abs(mins[i / form.group]) : 0);
+    for (int64_t b = 0; b < w.columns / type.block_elems; ++b) {
+      const SplitBlock block(type, w.view().row(r).data() + b * type.block_bytes);
+      for (int i = 0; i < type.block_elems; ++i) {
+        const int value = form.levels ? form.levels[block.codes[i]] : block.codes[i] - form.zero;
+        out[b * type.block_elems + i] =
+            std::abs(block.scales[i / form.group] * value) + std::abs(block.mins[i / form.group]);
+      }
     }
     return out;
   }
@@ -164,14 +163,14 @@ TEST_P(MatmulOfType, is_the_sum_over_decoded_weights) {
   const Weights weights(*GetParam(), kRows, kColumns, 11);
   const std::vector<float> x = random_inputs(kTokens * kColumns, 12);
   const Reference reference(weights, x, kTokens);
-  // Every step rounds to 24 bits: at most two per group of 16 columns and four for scales and ends with integers, one
+  // Every step rounds to 24 bits: at most three per group of 32 columns and four for scales and ends with integers, one
   // per column and four with floats. Steps of random sign would give the root of that; we allow the worst case of the
   // integers, and for floats (fixed sums of a quarter of the columns) as much.
   const double steps = kColumns / 4 + 8;
   Pool pool(2);
   on_every_level([&](const KernelTable& kernels) {
     const Matrix matrix = Matrix::pack(weights.view(), kernels, pool);
-    EXPECT_EQ(matrix.wants_int8(), weights.type->integer != nullptr);
+    EXPECT_EQ(matrix.inputs().any(), weights.type->integer != nullptr);
     const std::vector<float> y = Product{pool, kernels}.of(matrix, x, kTokens);
     for (int64_t t = 0; t < kTokens; ++t) {
       for (int64_t r = 0; r < kRows; ++r) {
@@ -323,7 +322,7 @@ TEST(Matmul, rows_of_floats_are_a_matrix) {
   Pool pool(2);
   const KernelTable& kernels = kernel_table(best_isa());
   const Matrix matrix = Matrix::pack(values, 18, 40, kernels, pool);
-  EXPECT_FALSE(matrix.wants_int8());
+  EXPECT_FALSE(matrix.inputs().any());
   EXPECT_EQ(matrix.rows(), 18);
   EXPECT_EQ(matrix.columns(), 40);
   const std::vector<float> y = Product{pool, kernels}.of(matrix, x, 1);
@@ -347,13 +346,16 @@ TEST(Matmul, levels_round_inputs_to_the_same_bytes) {
   }
   x[160] = std::numeric_limits<float>::infinity();
   x[200] = -std::nanf("");
-  std::vector<std::byte> first;
-  on_every_level([&](const KernelTable& kernels) {
-    std::vector<std::byte> tile(3 * 8 * kInputGroupBytes);
-    for (int token = 0; token < 3; ++token) kernels.matmul->quantize(x.data(), 8, 3, token, tile.data());
-    if (first.empty()) first = tile;
-    EXPECT_EQ(tile, first);
-  });
+  for (const InputForm form : {InputForm::per_32, InputForm::per_128}) {
+    std::vector<std::byte> first;
+    on_every_level([&](const KernelTable& kernels) {
+      std::vector<std::byte> tile(3 * 256 / input_columns(form) * input_bytes(form));
+      for (int token = 0; token < 3; ++token)
+        kernels.rounding->round[static_cast<int>(form)](x.data(), 256, 3, token, tile.data());
+      if (first.empty()) first = tile;
+      EXPECT_EQ(tile, first);
+    });
+  }
 }
 
 TEST(Matmul, groups_that_are_not_finite_give_nan_and_others_do_not_suffer) {

@@ -45,7 +45,14 @@ inline uint16_t float_to_bfloat16(float f) {
   return static_cast<uint16_t>((bits + 0x7fff + (bits >> 16 & 1)) >> 16);
 }
 
+/// 2^(e - 128), of an E8M0 exponent whose values are doubled. 255 is not a number in E8M0, but files are read as if it
+/// were one.
+inline float exponent_scale(uint32_t e) {
+  return std::bit_cast<float>(e < 2 ? 0x00200000u << e : (e - 1) << 23);  // the first two are denormal
+}
+
 /// A little-endian half of a file, at any address.
-inline float load_half(const uint8_t* bytes) { return half_to_float(static_cast<uint16_t>(bytes[0] | bytes[1] << 8)); }
+inline uint16_t half_bits(const uint8_t* bytes) { return static_cast<uint16_t>(bytes[0] | bytes[1] << 8); }
+inline float load_half(const uint8_t* bytes) { return half_to_float(half_bits(bytes)); }
 
 }  // namespace quern

@@ -9,10 +9,9 @@ struct IQ4NL {
     uint8_t d[2], codes[16];
   };
   static constexpr int kElems = 32, kGroup = 32, kCodeBits = 4;
-  static constexpr bool kHalfScales = true;
   static constexpr const int8_t* kLevels = kIq4Levels;
   static int code(const Block& b, int i) { return nibble_of_32(b.codes, i); }
-  static float scale(const Block& b, int) { return load_half(b.d); }
+  static uint16_t number(const Block& b) { return half_bits(b.d); }
 };
 static_assert(sizeof(IQ4NL::Block) == 18);
 

@@ -12,10 +12,9 @@ struct IQ4XS {
     uint8_t codes[128];      // 16 bytes for each group of 32
   };
   static constexpr int kElems = 256, kGroup = 32, kCodeBits = 4;
-  static constexpr bool kHalfScales = false;
   static constexpr const int8_t* kLevels = kIq4Levels;
   static int code(const Block& b, int i) { return nibble_of_32(b.codes + i / 32 * 16, i % 32); }
-  static float super_scale(const Block& b) { return load_half(b.d); }
+  static uint16_t number(const Block& b) { return half_bits(b.d); }
   static int sub_scale(const Block& b, int group) {
     const int low = b.scales_low[group / 2] >> 4 * (group % 2) & 15;
     const int high = b.scales_high[group / 4] >> 2 * (group % 4) & 3;

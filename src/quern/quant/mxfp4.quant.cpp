@@ -11,13 +11,9 @@ struct MXFP4 {
   // E2M1 times two, so that the levels are integers; the scale is 2^(exponent - 127) / 2.
   static constexpr int8_t kLevels[16] = {0, 1, 2, 3, 4, 6, 8, 12, 0, -1, -2, -3, -4, -6, -8, -12};
   static constexpr int kElems = 32, kGroup = 32, kCodeBits = 4;
-  static constexpr bool kHalfScales = false;
   static int code(const Block& b, int i) { return nibble_of_32(b.codes, i); }
-  static float scale(const Block& b, int) {
-    // 2^-128 and 2^-127 are denormal in float32. 255 is not a number in E8M0, but files are read as if it were one.
-    const uint32_t e = b.exponent;
-    return std::bit_cast<float>(e < 2 ? 0x00200000u << e : (e - 1) << 23);
-  }
+  static constexpr bool kExponent = true;
+  static uint16_t number(const Block& b) { return b.exponent; }
 };
 static_assert(sizeof(MXFP4::Block) == 17);
 

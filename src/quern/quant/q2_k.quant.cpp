@@ -11,11 +11,10 @@ struct Q2K {
     uint8_t d[2], dmin[2];
   };
   static constexpr int kElems = 256, kGroup = 16, kCodeBits = 2, kZero = 0;
-  static constexpr bool kHalfScales = false;
   static int code(const Block& b, int i) { return b.codes[i / 128 * 32 + i % 32] >> 2 * (i % 128 / 32) & 3; }
-  static float super_scale(const Block& b) { return load_half(b.d); }
+  static uint16_t number(const Block& b) { return half_bits(b.d); }
   static int sub_scale(const Block& b, int group) { return b.scales[group] & 15; }
-  static float super_min(const Block& b) { return -load_half(b.dmin); }
+  static uint16_t min_number(const Block& b) { return half_bits(b.dmin) ^ 0x8000; }  // subtracted
   static int sub_min(const Block& b, int group) { return b.scales[group] >> 4; }
 };
 static_assert(sizeof(Q2K::Block) == 84);

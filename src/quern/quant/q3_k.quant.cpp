@@ -12,12 +12,11 @@ struct Q3K {
     uint8_t d[2];
   };
   static constexpr int kElems = 256, kGroup = 16, kCodeBits = 3, kZero = 4;
-  static constexpr bool kHalfScales = false;
   static int code(const Block& b, int i) {
     const int low = b.codes[i / 128 * 32 + i % 32] >> 2 * (i % 128 / 32) & 3;
     return low | (b.high[i % 32] >> i / 32 & 1) << 2;
   }
-  static float super_scale(const Block& b) { return load_half(b.d); }
+  static uint16_t number(const Block& b) { return half_bits(b.d); }
   static int sub_scale(const Block& b, int group) {
     const int low = group < 8 ? b.scales[group] & 15 : b.scales[group - 8] >> 4;
     const int high = b.scales[8 + group % 4] >> 2 * (group / 4) & 3;

@@ -10,11 +10,11 @@ struct Q4K {
     uint8_t codes[128];  // bytes 32 p ..: group 2 p in the low nibbles, 2 p + 1 in the high ones
   };
   static constexpr int kElems = 256, kGroup = 32, kCodeBits = 4, kZero = 0;
-  static constexpr bool kHalfScales = false;
+  static constexpr bool kSixBits = true;
   static int code(const Block& b, int i) { return b.codes[i / 64 * 32 + i % 32] >> (i % 64 < 32 ? 0 : 4) & 15; }
-  static float super_scale(const Block& b) { return load_half(b.d); }
+  static uint16_t number(const Block& b) { return half_bits(b.d); }
   static int sub_scale(const Block& b, int group) { return k_scale(b.scales, group); }
-  static float super_min(const Block& b) { return -load_half(b.dmin); }
+  static uint16_t min_number(const Block& b) { return half_bits(b.dmin) ^ 0x8000; }  // subtracted
   static int sub_min(const Block& b, int group) { return k_min(b.scales, group); }
 };
 static_assert(sizeof(Q4K::Block) == 144);

@@ -11,14 +11,14 @@ struct Q5K {
     uint8_t codes[128];  // the lower four, as in Q4_K
   };
   static constexpr int kElems = 256, kGroup = 32, kCodeBits = 5, kZero = 0;
-  static constexpr bool kHalfScales = false;
+  static constexpr bool kSixBits = true;
   static int code(const Block& b, int i) {
     const int low = b.codes[i / 64 * 32 + i % 32] >> (i % 64 < 32 ? 0 : 4) & 15;
     return low | (b.high[i % 32] >> i / 32 & 1) << 4;
   }
-  static float super_scale(const Block& b) { return load_half(b.d); }
+  static uint16_t number(const Block& b) { return half_bits(b.d); }
   static int sub_scale(const Block& b, int group) { return k_scale(b.scales, group); }
-  static float super_min(const Block& b) { return -load_half(b.dmin); }
+  static uint16_t min_number(const Block& b) { return half_bits(b.dmin) ^ 0x8000; }  // subtracted
   static int sub_min(const Block& b, int group) { return k_min(b.scales, group); }
 };
 static_assert(sizeof(Q5K::Block) == 176);

@@ -9,9 +9,8 @@ struct Q80 {
     uint8_t d[2], codes[32];  // two's complement; turning the highest bit adds 128
   };
   static constexpr int kElems = 32, kGroup = 32, kCodeBits = 8, kZero = 128;
-  static constexpr bool kHalfScales = true;
   static int code(const Block& b, int i) { return b.codes[i] ^ 0x80; }
-  static float scale(const Block& b, int) { return load_half(b.d); }
+  static uint16_t number(const Block& b) { return half_bits(b.d); }
 };
 static_assert(sizeof(Q80::Block) == 34);
 

@@ -7,21 +7,34 @@
 
 namespace quern {
 
-/// The integer form of a quantized type: element i of a block is  scale[i / group] * value(code[i]) + min[i / group],
+/// The numbers of a block beside its codes, as they lie there: nothing is rounded.
+struct BlockNumbers {
+  uint16_t scale;               ///< bits of a binary16, or an E8M0 exponent
+  uint16_t min;                 ///< bits of a binary16; only with minima
+  int8_t scales[16], mins[16];  ///< by group; only with kind `super`
+};
+
+/// How the scale (and likewise the minimum) of group g follows from a block's numbers.
+enum class ScaleKind : uint8_t {
+  half,      ///< binary16 `scale`; the block is one group
+  exponent,  ///< 2^(scale - 128); the block is one group. The levels are twice E2M1's, hence 128
+  super,     ///< binary16 `scale` * scales[g]
+};
+
+/// The integer form of a quantized type: element i of a block is  scale(i / group) * value(code[i]) + min(i / group),
 /// value(c) = levels ? levels[c] : c - zero. It loses nothing against `decode`, and is all that packing needs to know:
 /// a new type is packed and multiplied on every instruction set without touching either.
 struct IntegerForm {
-  int group;             ///< columns that share a scale: 32, or 16 with split_scales
+  int group;             ///< columns that share a scale: 32, or 16 with kind `super`
   int code_bits;         ///< codes are 0 .. 2^code_bits - 1; 1 to 8, 4 with `levels`
   int zero;              ///< subtracted from every code (0 with `levels`); 128 where there are 8 bits
   const int8_t* levels;  ///< 16 values by code, or null
   bool has_min;          ///< then zero is 0 and there are no levels
-  bool half_scales;      ///< every scale and min is exactly a binary16 number
-  /// One block: codes[block_elems], scales[block_elems / group], mins (untouched unless has_min).
-  void (*split)(const std::byte* block, uint8_t* codes, float* scales, float* mins);
-  /// For blocks of 256 whose scales are one number times small integers, scale[g] = d * scales[g], min[g] = dmin *
-  /// mins[g] (both exact); null elsewhere.
-  void (*split_scales)(const std::byte* block, float* d, float* dmin, int8_t* scales, int8_t* mins);
+  ScaleKind kind;
+  bool six_bits;  ///< all of `scales` and `mins` are 0 .. 63, groups have 32 columns, and there are minima
+  /// One block: codes[block_elems].
+  void (*codes)(const std::byte* block, uint8_t* codes);
+  void (*numbers)(const std::byte* block, BlockNumbers& out);
 };
 
 /// A weight type of model files. One per file `*.quant.cpp`, constant `quant_<file>`.

@@ -10,6 +10,7 @@
 #include <vector>
 
 #include "quern/quant/half.h"
+#include "quern/quant/testing.h"
 
 namespace quern {
 namespace {
@@ -117,12 +118,11 @@ TEST(QuantTypes, integer_form_is_the_decoded_block_on_random_bytes) {
     constexpr int kBlocks = 300;
     const std::vector<std::byte> bytes = random_blocks(*type, kBlocks, 1);
     const int n = type->block_elems;
-    std::vector<float> decoded(n), scales(n / form.group), mins(n / form.group);
-    std::vector<uint8_t> codes(n);
+    std::vector<float> decoded(n);
     for (int b = 0; b < kBlocks; ++b) {
       const std::byte* block = bytes.data() + b * type->block_bytes;
       type->decode(block, decoded.data(), 1);
-      form.split(block, codes.data(), scales.data(), mins.data());
+      const auto [codes, scales, mins] = SplitBlock(*type, block);
       for (int i = 0; i < n; ++i) {
         ASSERT_LT(codes[i], 1 << form.code_bits);
         const int value = form.levels ? form.levels[codes[i]] : codes[i] - form.zero;
@@ -140,7 +140,7 @@ TEST(QuantTypes, integer_forms_keep_to_what_kernels_can_do) {
     if (!type->integer) continue;
     SCOPED_TRACE(type->name);
     const IntegerForm& form = *type->integer;
-    EXPECT_TRUE(form.group == 32 || (form.group == 16 && form.split_scales));
+    EXPECT_TRUE(form.group == 32 || (form.group == 16 && form.kind == ScaleKind::super));
     EXPECT_EQ(type->block_elems % 32, 0);
     EXPECT_TRUE(form.code_bits >= 1 && form.code_bits <= 8);
     EXPECT_FALSE(form.has_min && (form.levels || form.zero));
@@ -150,42 +150,17 @@ TEST(QuantTypes, integer_forms_keep_to_what_kernels_can_do) {
   }
 }
 
-TEST(QuantTypes, scales_said_to_be_halves_are) {
+TEST(QuantTypes, six_bits_are_six_bits) {
   for (const QuantType* type : registry()) {
-    if (!type->integer || !type->integer->half_scales) continue;
+    if (!type->integer || !type->integer->six_bits) continue;
     SCOPED_TRACE(type->name);
-    const IntegerForm& form = *type->integer;
-    const std::vector<std::byte> bytes = random_blocks(*type, 200, 2);
-    std::vector<float> scales(type->block_elems / form.group), mins(scales.size());
-    std::vector<uint8_t> codes(type->block_elems);
-    for (int b = 0; b < 200; ++b) {
-      form.split(bytes.data() + b * type->block_bytes, codes.data(), scales.data(), mins.data());
-      for (const auto& values : {scales, mins})
-        for (float value : values)
-          ASSERT_TRUE(std::isnan(value) || half_to_float(float_to_half(value)) == value) << value;
-    }
-  }
-}
-
-TEST(QuantTypes, scales_are_their_number_times_small_integers) {
-  for (const QuantType* type : registry()) {
-    if (!type->integer || !type->integer->split_scales) continue;
-    SCOPED_TRACE(type->name);
-    ASSERT_EQ(type->block_elems, 256);
-    const IntegerForm& form = *type->integer;
-    const size_t groups = 256 / form.group;
     const std::vector<std::byte> bytes = random_blocks(*type, 200, 6);
-    std::vector<float> scales(groups), mins(groups);
-    std::vector<uint8_t> codes(256);
-    std::vector<int8_t> small_scales(groups), small_mins(groups);
     for (int b = 0; b < 200; ++b) {
-      float d = 0, dmin = 0;
-      form.split(bytes.data() + b * type->block_bytes, codes.data(), scales.data(), mins.data());
-      form.split_scales(bytes.data() + b * type->block_bytes, &d, &dmin, small_scales.data(), small_mins.data());
-      if (!std::isfinite(d) || !std::isfinite(dmin)) continue;
-      for (size_t g = 0; g < groups; ++g) {
-        ASSERT_EQ(scales[g], static_cast<double>(d) * small_scales[g]);  // exact in double, so exact in float
-        ASSERT_TRUE(!form.has_min || mins[g] == static_cast<double>(dmin) * small_mins[g]);
+      BlockNumbers numbers = {};
+      type->integer->numbers(bytes.data() + b * type->block_bytes, numbers);
+      for (int g = 0; g < 8; ++g) {
+        ASSERT_EQ(numbers.scales[g] & ~63, 0);
+        ASSERT_EQ(numbers.mins[g] & ~63, 0);
       }
     }
   }

@@ -79,8 +79,8 @@ void AttentionBlock::run(const Worker& worker, Step& step, int item) const {
   rms_norm(worker, step.kernels, step.x, n_embd, norm_.data(), spec_.eps, step.normed, n_embd, tokens, n_embd);
   worker.barrier();
   worker.phase(Phase::rounding);
-  const bool int8 = q_.wants_int8() || k_.wants_int8() || v_.wants_int8();
-  step.activations.set(worker, step.normed, tokens, n_embd, int8);
+  const InputForms forms = q_.inputs() | k_.inputs() | v_.inputs();
+  step.activations.set(worker, step.normed, tokens, n_embd, forms);
   worker.barrier();
   worker.phase(Phase::qkv);
   const MatmulJob jobs[] = {{&q_, or_null(q_bias_), q, q_width},
@@ -125,7 +125,7 @@ void AttentionBlock::run(const Worker& worker, Step& step, int item) const {
     worker.barrier();
   }
   worker.phase(Phase::rounding);
-  step.activations.set(worker, out, tokens, out_width, output_.wants_int8());
+  step.activations.set(worker, out, tokens, out_width, output_.inputs());
   worker.barrier();
   worker.phase(Phase::attention_out);
   matmul(worker, MatmulJob{&output_, or_null(output_bias_), step.x, n_embd, true}, step.activations);

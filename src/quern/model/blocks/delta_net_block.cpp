@@ -79,10 +79,10 @@ void DeltaNetBlock::run(const Worker& worker, Step& step, int item) const {
                             {&z_, nullptr, z, values},
                             {&alpha_, nullptr, alpha, spec_.value_heads},
                             {&beta_, nullptr, beta, spec_.value_heads}};
-  bool int8 = false;
-  for (const MatmulJob& job : jobs) int8 |= job.weight->wants_int8();
+  InputForms forms;
+  for (const MatmulJob& job : jobs) forms = forms | job.weight->inputs();
   worker.phase(Phase::rounding);
-  step.activations.set(worker, step.normed, tokens, n_embd, int8);
+  step.activations.set(worker, step.normed, tokens, n_embd, forms);
   worker.barrier();
   worker.phase(Phase::qkv);
   matmul(worker, jobs, step.activations);
@@ -118,7 +118,7 @@ void DeltaNetBlock::run(const Worker& worker, Step& step, int item) const {
   swiglu(worker, step.kernels, z, out, gated, tokens, values);
   worker.barrier();
   worker.phase(Phase::rounding);
-  step.activations.set(worker, gated, tokens, values, output_.wants_int8());
+  step.activations.set(worker, gated, tokens, values, output_.inputs());
   worker.barrier();
   worker.phase(Phase::attention_out);
   matmul(worker, MatmulJob{&output_, nullptr, step.x, n_embd, true}, step.activations);

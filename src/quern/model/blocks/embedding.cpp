@@ -64,7 +64,7 @@ void OutputHead::run(const Worker& worker, Step& step, std::span<float> logits) 
   }
   worker.barrier();
   worker.phase(Phase::rounding);
-  step.activations.set(worker, step.normed, n, step.n_embd, weight_.wants_int8());
+  step.activations.set(worker, step.normed, n, step.n_embd, weight_.inputs());
   worker.barrier();
   worker.phase(Phase::head);
   matmul(worker, MatmulJob{&weight_, nullptr, logits.data(), weight_.rows()}, step.activations);

@@ -39,7 +39,7 @@ void FfnBlock::run(const Worker& worker, Step& step) const {
   rms_norm(worker, step.kernels, step.x, n_embd, norm_.data(), spec_.eps, step.normed, n_embd, tokens, n_embd);
   worker.barrier();
   worker.phase(Phase::rounding);
-  step.activations.set(worker, step.normed, tokens, n_embd, gate_.wants_int8() || up_.wants_int8());
+  step.activations.set(worker, step.normed, tokens, n_embd, gate_.inputs() | up_.inputs());
   worker.barrier();
   worker.phase(Phase::ffn_up);
   const MatmulJob jobs[] = {{&gate_, or_null(gate_bias_), gate, n_ff}, {&up_, or_null(up_bias_), up, n_ff}};
@@ -49,7 +49,7 @@ void FfnBlock::run(const Worker& worker, Step& step) const {
   swiglu(worker, step.kernels, gate, up, inner, tokens, n_ff);
   worker.barrier();
   worker.phase(Phase::rounding);
-  step.activations.set(worker, inner, tokens, n_ff, down_.wants_int8());
+  step.activations.set(worker, inner, tokens, n_ff, down_.inputs());
   worker.barrier();
   worker.phase(Phase::ffn_down);
   matmul(worker, MatmulJob{&down_, or_null(down_bias_), step.x, n_embd, true}, step.activations);

@@ -115,9 +115,9 @@ constexpr InputForm input_form(Scales s) { return scales_have_super(s) ? InputFo
 constexpr int input_columns(InputForm f) { return f == InputForm::per_32 ? 32 : 128; }
 /// Bytes of one token and `input_columns` in a tile of T tokens, which holds them in this order:
 ///   per_32:  int8 q[T][32]; float d[T]; int32 start[T] = -8 * sum of q; float d_sum[T] = d * sum of q
-///   per_128: 4 times { int8 q[T][32]; int16 sums[T][2], of 16 columns each }; int16 pairs[T][4], sums of 32 columns;
-///            float d[T]
-constexpr int input_bytes(InputForm f) { return f == InputForm::per_32 ? 44 : 156; }
+///   per_128: int8 q[4][T][32]; int16 pairs[T][4], sums of 32 columns; float d[T]; int16 sums[4][T][2], of 16 columns;
+///            int32 starts[4][3][T], -8 times the sums of columns 0 .. 15, 16 .. 31, 0 .. 31
+constexpr int input_bytes(InputForm f) { return f == InputForm::per_32 ? 44 : 204; }
 /// No level's tiles are larger.
 inline constexpr int kMostTileTokens = 8;
 

@@ -12,7 +12,9 @@ namespace {
 // once. With 16, one token does all rows of a panel at once, so that it is read as one stream.
 #if defined(QUERN_ISA_avx512)
 constexpr int kTokens = 8, kManyTokens = 6;
-constexpr int registers(Scales s, int tokens) { return tokens <= kManyTokens && s != Scales::sub_16_min ? 2 : 1; }
+constexpr int registers(Scales s, int tokens) {
+  return tokens > 3 && tokens <= kManyTokens && s != Scales::sub_16_min ? 2 : 1;
+}
 #elif defined(QUERN_ISA_neon)
 constexpr int kTokens = 8, kManyTokens = 8;
 constexpr int registers(Scales, int tokens) { return tokens == 1 ? kParts : 1; }
@@ -42,22 +44,35 @@ QUERN_INLINE void fetch_ahead(const Rows& rows, int bytes) {
     for (int i = 0; i < bytes; i += 64) __builtin_prefetch(rows.at + kAheadBytes + i, 0, 3);
 }
 
+/// Masks as a compiler cannot know them: it would move them out of the loops into registers that the sums need. Loaded
+/// again in every group they cost nothing, most as an operand in memory.
+struct Masks {
+  int32_t low_nibbles = 0x0f0f0f0f, bit_4 = 0x10101010, bits_45 = 0x30303030;                               // of bytes
+  int32_t low_4 = 15, bits_4_5 = 0x30, half = 0xffff, half_low_4 = 0x000f000f, half_bits_4_5 = 0x00300030;  // of lanes
+};
+constexpr Masks kMasks;
+QUERN_INLINE const Masks& fresh_masks() {
+  const Masks* masks = &kMasks;
+  asm volatile("" : "+r"(masks));
+  return *masks;
+}
+
 /// n < 0: to the right.
 QUERN_INLINE IntReg shifted(IntReg v, int n) { return n > 0 ? int_left(v, n) : n < 0 ? int_right(v, -n) : v; }
 
 /// The codes of a step, `codes` at the group's.
 template <Codes C>
-QUERN_INLINE CodeReg load_codes(const Rows& rows, int codes, int step, IntReg table) {
+QUERN_INLINE CodeReg load_codes(const Rows& rows, int codes, int step, IntReg table, const Masks& masks) {
   if constexpr (C == Codes::bytes) return code_reg<C>(int_load(rows.vector(codes + step * 64)));
-  const IntReg low_mask = int_words(0x0f0f0f0f);
+  const IntReg low_mask = int_words(masks.low_nibbles);
   IntReg v = shifted(int_load(rows.vector(codes + step % 4 * 64)), step < 4 ? 0 : -4);
   if constexpr (C == Codes::five_bits) {
     const IntReg high = shifted(int_load(rows.vector(codes + 256)), 4 - step);
-    return code_reg<C>(int_and_or(v, low_mask, int_and(high, int_words(0x10101010))));
+    return code_reg<C>(int_and_or(v, low_mask, int_and(high, int_words(masks.bit_4))));
   }
   if constexpr (C == Codes::six_bits) {
     const IntReg high = shifted(int_load(rows.vector(codes + 256 + step / 4 * 64)), 4 - 2 * (step % 4));
-    return code_reg<C>(int_and_or(v, low_mask, int_and(high, int_words(0x30303030))));
+    return code_reg<C>(int_and_or(v, low_mask, int_and(high, int_words(masks.bits_45))));
   }
   v = int_and(v, low_mask);
   if constexpr (codes_have_table(C)) v = look_up(table, v);
@@ -74,6 +89,13 @@ QUERN_INLINE Reg input_float(const std::byte* p) {
 template <Codes C>
 constexpr bool kCodesAreSigned = kSignedWide && (C == Codes::bytes || C == Codes::wide_table);
 
+/// Inputs come with -8 times their sums.
+template <Codes C>
+constexpr int kZeroShift = codes_zero(C) == 8    ? 0
+                           : codes_zero(C) == 16 ? 1
+                           : codes_zero(C) == 32 ? 2
+                                                 : 4;
+
 // ---- A scale per 32 columns, inputs too.
 
 template <Scales S>
@@ -88,7 +110,6 @@ QUERN_INLINE Reg group_scale(const Rows& rows) {
 template <Codes C, Scales S, int T, int R>
 void rows_per_32(const IntegerTile& tile, int first) {
   constexpr bool kMin = scales_have_min(S);
-  constexpr int kStart = codes_zero(C) == 8 ? 0 : codes_zero(C) == 16 ? 1 : codes_zero(C) == 32 ? 2 : 4;
   Reg f[R][T];
 #pragma GCC unroll 4
   for (int r = 0; r < R; ++r)
@@ -102,11 +123,12 @@ void rows_per_32(const IntegerTile& tile, int first) {
   for (int r = 0; r < R; ++r) rows[r] = {tile.panel + (first + r) / kParts * tile.panel_bytes, (first + r) % kParts};
   const std::byte* inputs = tile.inputs;
   for (int64_t g = 0; g < tile.groups; ++g) {
+    const Masks& masks = fresh_masks();
     Dot<C> dot[R][T];
 #pragma GCC unroll 8
     for (int t = 0; t < T; ++t) {
       IntReg start = int_zero();
-      if constexpr (!kMin && !kCodesAreSigned<C>) start = int_left(input_word(inputs + 36 * T + 4 * t), kStart);
+      if constexpr (!kMin && !kCodesAreSigned<C>) start = int_left(input_word(inputs + 36 * T + 4 * t), kZeroShift<C>);
 #pragma GCC unroll 4
       for (int r = 0; r < R; ++r) dot[r][t].begin(start);
     }
@@ -116,7 +138,7 @@ void rows_per_32(const IntegerTile& tile, int first) {
     for (int step = 0; step < 8; ++step) {
       CodeReg c[R];
 #pragma GCC unroll 4
-      for (int r = 0; r < R; ++r) c[r] = load_codes<C>(rows[r], scale_bytes(S), step, table);
+      for (int r = 0; r < R; ++r) c[r] = load_codes<C>(rows[r], scale_bytes(S), step, table, masks);
 #pragma GCC unroll 8
       for (int t = 0; t < T; ++t) {
         const IntReg q = input_word(inputs + 32 * t + 4 * step);
@@ -148,15 +170,17 @@ void rows_per_32(const IntegerTile& tile, int first) {
 // ---- Integer scales times a number per 256 columns; inputs have a scale per 128.
 
 /// One number in both halves of each lane, or two.
-QUERN_INLINE IntReg pair_of(IntReg low, IntReg high) { return int_and_or(low, int_words(0xffff), int_left(high, 16)); }
+QUERN_INLINE IntReg pair_of(IntReg low, IntReg high, const Masks& masks) {
+  return int_and_or(low, int_words(masks.half), int_left(high, 16));
+}
 
 /// The integer scale of group g of a block, its h-th half where there are two.
 template <Scales S>
-QUERN_INLINE IntReg sub_scale(const Rows& rows, int g, int h) {
+QUERN_INLINE IntReg sub_scale(const Rows& rows, int g, int h, const Masks& masks) {
   if constexpr (S == Scales::sub_6_min) {
     const IntReg low = int_right_by(int_load(rows.vector(64)), 4 * g);
     const IntReg high = int_right_by(int_load(rows.vector(192)), (g < 4 ? 4 : 12) + 2 * g);
-    return int_and_or(low, int_words(15), int_and(high, int_words(0x30)));
+    return int_and_or(low, int_words(masks.low_4), int_and(high, int_words(masks.bits_4_5)));
   } else {
     constexpr int kNumbers = scales_have_min(S) ? 4 : 2;
     return rows.int8(kPanelRows * (kNumbers + (scales_are_per_16(S) ? 2 * g + h : g)));
@@ -164,70 +188,84 @@ QUERN_INLINE IntReg sub_scale(const Rows& rows, int g, int h) {
 }
 
 /// The minima of groups 2 pair and 2 pair + 1 in the halves of the lanes.
-QUERN_INLINE IntReg min_pair(const Rows& rows, int pair) {
+QUERN_INLINE IntReg min_pair(const Rows& rows, int pair, const Masks& masks) {
   const IntReg low = int_right_by(int_load(rows.vector(128)), 4 * pair);
   const IntReg high = int_right_by(int_left(int_load(rows.vector(192)), 4), 2 * pair);
-  return int_and_or(low, int_words(0x000f000f), int_and(high, int_words(0x00300030)));
+  return int_and_or(low, int_words(masks.half_low_4), int_and(high, int_words(masks.half_bits_4_5)));
 }
 
-/// One group: total += scale * (code - zero) * q, and for minima per 16 columns, mins += min * sum of q.
+// Where the parts of 128 columns of inputs begin, times the tokens of the tile.
+constexpr int kPairsAt = 128, kScaleAt = 136, kSumsAt = 140, kStartsAt = 156;
+
+/// One group: total += scale * (code - zero) * q, and for minima per 16 columns, mins += min * sum of q. `inputs`
+/// begins the 128 columns, `quarter` of them this is.
 template <Codes C, Scales S, int T, int R>
-QUERN_INLINE void add_group(const Rows* rows, int g, const std::byte* inputs, IntReg table, IntReg (&total)[R][T],
-                            IntReg (&mins)[R][T]) {
+QUERN_INLINE void add_group(const Rows* rows, int g, const std::byte* inputs, int quarter, IntReg table,
+                            Total (&total)[R][T], IntReg (&mins)[R][T]) {
   constexpr int kHalves = scales_are_per_16(S) ? 2 : 1, kSteps = 8 / kHalves;
-  constexpr bool kMin = scales_have_min(S);
-  constexpr int kZero = codes_zero(C) == 8 ? 3 : codes_zero(C) == 16 ? 4 : codes_zero(C) == 32 ? 5 : 7;
+  constexpr bool kMin = scales_have_min(S), kZero = !kMin && !kCodesAreSigned<C>;
   const int codes = scale_bytes(S) + g * code_bytes(C);
+  const std::byte* q = inputs + quarter * 32 * T;
+  const Masks& masks = fresh_masks();
 #pragma GCC unroll 2
   for (int h = 0; h < kHalves; ++h) {
-    IntReg pair[R];  // levels that scale at the end have no use for it
+    IntReg pair[R];
+    if constexpr (kScalesSteps)
 #pragma GCC unroll 4
-    for (int r = 0; r < R; ++r) pair[r] = pair_of(sub_scale<S>(rows[r], g, h), sub_scale<S>(rows[r], g, h));
+      for (int r = 0; r < R; ++r)
+        pair[r] = pair_of(sub_scale<S>(rows[r], g, h, masks), sub_scale<S>(rows[r], g, h, masks), masks);
     ScaledDot<C> dot[R][T];
 #pragma GCC unroll 8
-    for (int t = 0; t < T; ++t)
+    for (int t = 0; t < T; ++t) {
+      IntReg start = int_zero();
+      if constexpr (kZero && !kScalesSteps) {
+        const int which = quarter * 3 + (kHalves == 2 ? h : 2);
+        start = int_left(input_word(inputs + (kStartsAt + 4 * which) * T + 4 * t), kZeroShift<C>);
+      }
 #pragma GCC unroll 4
-      for (int r = 0; r < R; ++r) dot[r][t].begin();
+      for (int r = 0; r < R; ++r) dot[r][t].begin(start);
+    }
 #pragma GCC unroll 8
     for (int i = 0; i < kSteps; ++i) {
       const int step = h * kSteps + i;
       CodeReg c[R];
 #pragma GCC unroll 4
-      for (int r = 0; r < R; ++r) c[r] = load_codes<C>(rows[r], codes, step, table);
+      for (int r = 0; r < R; ++r) c[r] = load_codes<C>(rows[r], codes, step, table, masks);
 #pragma GCC unroll 8
       for (int t = 0; t < T; ++t) {
-        const IntReg q = input_word(inputs + 32 * t + 4 * step);
+        const IntReg word = input_word(q + 32 * t + 4 * step);
 #pragma GCC unroll 4
-        for (int r = 0; r < R; ++r) dot[r][t].add(i, c[r], q, kSteps, total[r][t], pair[r]);
+        for (int r = 0; r < R; ++r) dot[r][t].add(i, c[r], word, kSteps, total[r][t], pair[r]);
       }
     }
+    if constexpr (!kScalesSteps)
+#pragma GCC unroll 4
+      for (int r = 0; r < R; ++r) {
+        const IntReg scale = sub_scale<S>(rows[r], g, h, masks);
+#pragma GCC unroll 8
+        for (int t = 0; t < T; ++t) dot[r][t].end(total[r][t], scale);
+      }
+  }
+  const std::byte* sums = inputs + (kSumsAt + 4 * quarter) * T;
+  if constexpr (S == Scales::sub_16_min)
 #pragma GCC unroll 4
     for (int r = 0; r < R; ++r) {
-      const IntReg scale = sub_scale<S>(rows[r], g, h);
+      constexpr int kMins = 4 + 2 * kSuperGroups;
+      const IntReg weights =
+          pair_of(rows[r].int8(kPanelRows * (kMins + 2 * g)), rows[r].int8(kPanelRows * (kMins + 2 * g + 1)), masks);
 #pragma GCC unroll 8
-      for (int t = 0; t < T; ++t) dot[r][t].end(total[r][t], scale);
+      for (int t = 0; t < T; ++t) mins[r][t] = add_pair_products(mins[r][t], weights, input_word(sums + 4 * t));
     }
-  }
-  if constexpr ((!kMin && !kCodesAreSigned<C>) || S == Scales::sub_16_min) {
+  if constexpr (kZero && kScalesSteps)
 #pragma GCC unroll 4
     for (int r = 0; r < R; ++r) {
-      IntReg weights;
-      if constexpr (kMin) {
-        weights = pair_of(rows[r].int8(kPanelRows * (4 + 2 * kSuperGroups + 2 * g)),
-                          rows[r].int8(kPanelRows * (4 + 2 * kSuperGroups + 2 * g + 1)));
-      } else {
-        const IntReg low = int_sub(int_zero(), int_left(sub_scale<S>(rows[r], g, 0), kZero));
-        const IntReg high =
-            scales_are_per_16(S) ? int_sub(int_zero(), int_left(sub_scale<S>(rows[r], g, 1), kZero)) : low;
-        weights = pair_of(low, high);
-      }
+      const auto minus_zero = [&](int h) __attribute__((always_inline)) {
+        return int_sub(int_zero(), int_left(sub_scale<S>(rows[r], g, h, masks), 3 + kZeroShift<C>));
+      };
+      const IntReg weights = pair_of(minus_zero(0), minus_zero(kHalves - 1), masks);
 #pragma GCC unroll 8
-      for (int t = 0; t < T; ++t) {
-        IntReg& sum = kMin ? mins[r][t] : total[r][t];
-        sum = add_pair_products(sum, weights, input_word(inputs + 32 * T + 4 * t));
-      }
+      for (int t = 0; t < T; ++t) total[r][t] = add_pair_products(total[r][t], weights, input_word(sums + 4 * t));
     }
-  }
 }
 
 template <Codes C, Scales S, int T, int R>
@@ -247,11 +285,15 @@ void rows_per_128(const IntegerTile& tile, int first) {
   for (int r = 0; r < R; ++r) rows[r] = {tile.panel + (first + r) / kParts * tile.panel_bytes, (first + r) % kParts};
   const std::byte* inputs = tile.inputs;
   for (int64_t half = 0; half < tile.groups / 4; ++half) {
-    IntReg total[R][T], mins[R][T];
+    Total total[R][T];
+    IntReg mins[R][T];
 #pragma GCC unroll 4
     for (int r = 0; r < R; ++r)
 #pragma GCC unroll 8
-      for (int t = 0; t < T; ++t) total[r][t] = mins[r][t] = int_zero();
+      for (int t = 0; t < T; ++t) {
+        total[r][t] = total_zero();
+        mins[r][t] = int_zero();
+      }
     const int first_group = half % 2 * 4;
     for (int g = 0; g < 4; ++g) {
 #pragma GCC unroll 4
@@ -260,11 +302,11 @@ void rows_per_128(const IntegerTile& tile, int first) {
         ahead.at += (first_group + g) * (block_bytes(C, S) / kSuperGroups);
         fetch_ahead(ahead, block_bytes(C, S) / kSuperGroups);
       }
-      add_group<C, S, T, R>(rows, first_group + g, inputs, table, total, mins);
-      inputs += 36 * T;
+      add_group<C, S, T, R>(rows, first_group + g, inputs, g, table, total, mins);
     }
 #pragma GCC unroll 4
     for (int r = 0; r < R; ++r) {
+      const Masks& masks = fresh_masks();
       const Reg number = rows[r].half(0);
 #pragma GCC unroll 8
       for (int t = 0; t < T; ++t) {
@@ -273,16 +315,16 @@ void rows_per_128(const IntegerTile& tile, int first) {
           if constexpr (S == Scales::sub_6_min) {
 #pragma GCC unroll 2
             for (int i = 0; i < 2; ++i)
-              mins[r][t] = add_pair_products(mins[r][t], min_pair(rows[r], first_group / 2 + i),
-                                             input_word(inputs + 8 * t + 4 * i));
+              mins[r][t] = add_pair_products(mins[r][t], min_pair(rows[r], first_group / 2 + i, masks),
+                                             input_word(inputs + kPairsAt * T + 8 * t + 4 * i));
           }
           sum = reg_fma(rows[r].half(kPanelRows * 2), to_floats(mins[r][t]), sum);
         }
-        reg_store(f[r][t], reg_fma(sum, input_float(inputs + 8 * T + 4 * t), reg_load(f[r][t])));
+        reg_store(f[r][t], reg_fma(sum, input_float(inputs + kScaleAt * T + 4 * t), reg_load(f[r][t])));
       }
       if (first_group) rows[r].at += block_bytes(C, S);
     }
-    inputs += 12 * T;
+    inputs += input_bytes(InputForm::per_128) * T;
   }
 #pragma GCC unroll 8
   for (int t = 0; t < T; ++t)

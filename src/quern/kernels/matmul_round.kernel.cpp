@@ -116,13 +116,18 @@ void round_per_128(const float* x, int64_t columns, int tokens, int token, std::
     }
     const Rounding rounding(largest);
     for (int g = 0; g < 4; ++g) {
-      std::byte* group = tile + 36 * tokens * g;
-      const Sums sums = round_group(x + 32 * g, rounding, group + 32 * token);
-      put(group + 32 * tokens + 4 * token, static_cast<int16_t>(sums.low));
-      put(group + 32 * tokens + 4 * token + 2, static_cast<int16_t>(sums.high));
-      put(tile + 144 * tokens + 8 * token + 2 * g, static_cast<int16_t>(sums.low + sums.high));
+      const Sums sums = round_group(x + 32 * g, rounding, tile + 32 * (g * tokens + token));
+      const int32_t sum = sums.low + sums.high;
+      put(tile + 128 * tokens + 8 * token + 2 * g, static_cast<int16_t>(sum));
+      std::byte* halves = tile + (140 + 4 * g) * tokens + 4 * token;
+      put(halves, static_cast<int16_t>(sums.low));
+      put(halves + 2, static_cast<int16_t>(sums.high));
+      std::byte* starts = tile + (156 + 12 * g) * tokens + 4 * token;
+      put(starts, -8 * sums.low);
+      put(starts + 4 * tokens, -8 * sums.high);
+      put(starts + 8 * tokens, -8 * sum);
     }
-    put(tile + 152 * tokens + 4 * token, rounding.d);
+    put(tile + 136 * tokens + 4 * token, rounding.d);
   }
 }
 

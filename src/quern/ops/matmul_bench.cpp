@@ -56,7 +56,7 @@ void multiply(benchmark::State& state, const QuantType& type, Isa isa, int64_t r
   do {
     layers.push_back(Matrix::pack(view, kernels, pool));
     bytes += layers.back().bytes();
-  } while (tokens == 1 && bytes < 160 << 20);
+  } while (tokens <= 8 && bytes < 160 << 20);
 
   std::vector<float> x(tokens * columns), y(tokens * rows);
   std::mt19937 random(2);

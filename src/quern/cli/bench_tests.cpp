@@ -1,26 +1,26 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "quern/cli/bench_tests.h"
 
+#include <fmt/format.h>
+
 #include <algorithm>
 #include <charconv>
-#include <chrono>
-#include <deque>
-#include <random>
 
-#include "quern/cli/interrupt.h"
+#include "quern/base/function_ref.h"
+#include "quern/ops/kv.h"
 
 namespace quern {
 namespace {
 
-using Clock = std::chrono::steady_clock;
 constexpr int64_t kMostTokens = int64_t{1} << 30;
 constexpr int64_t kMostSequences = 1024;
-constexpr size_t kChunk = 512;  // tokens of one prefill step, as `run` takes them
+constexpr int64_t kMostThreads = 1024;
+constexpr int kStepsFromZero = 5;
 
-/// A number of 1 .. most at the start of `text`, taken off.
-bool take_number(std::string_view& text, int64_t most, int64_t& out) {
+/// A number of least .. most at the start of `text`, taken off.
+bool take_number(std::string_view& text, int64_t least, int64_t most, int64_t& out) {
   const auto [end, error] = std::from_chars(text.data(), text.data() + text.size(), out);
-  if (error != std::errc() || out < 1 || out > most) return false;
+  if (error != std::errc() || out < least || out > most) return false;
   text.remove_prefix(end - text.data());
   return true;
 }
@@ -31,131 +31,134 @@ bool take(std::string_view& text, std::string_view word) {
   return true;
 }
 
-bool parse_sized(std::string_view text, BenchTest& out) {
-  int64_t sequences = 1;
-  if (take(text, "pp"))
-    out.kind = BenchTest::Kind::prefill;
-  else if (take(text, "tg"))
-    out.kind = BenchTest::Kind::decode;
-  else if (take(text, "b") && take_number(text, kMostSequences, sequences) && take(text, "x"))
-    out.kind = BenchTest::Kind::batch;
-  else
-    return false;
-  out.sequences = static_cast<int>(sequences);
-  if (!take_number(text, kMostTokens, out.n)) return false;
-  return text.empty() ||
-         (take(text, "@") && (text == "0" || (take_number(text, kMostTokens, out.depth) && text.empty())));
+/// A number, or with `swept` the first and the last of several.
+struct Range {
+  int64_t first = 0, last = 0;
+  bool swept = false;
+};
+
+bool take_range(std::string_view& text, int64_t least, int64_t most, Range& out) {
+  if (!take_number(text, least, most, out.first)) return false;
+  out.last = out.first;
+  out.swept = take(text, "..");
+  return !out.swept || (take_number(text, out.first + 1, most, out.last));
 }
 
-/// Sequences of one model fed with random tokens.
-class Feeder {
- public:
-  explicit Feeder(LoadedModel& model)
-      : model_(model), n_ids_(std::min<int64_t>(model.tokenizer().size(), model.model().info().n_vocab)) {}
-
-  std::vector<int32_t> random_tokens(int64_t n) {
-    std::uniform_int_distribution<int32_t> ids(0, static_cast<int32_t>(std::max<int64_t>(n_ids_, 1) - 1));
-    std::vector<int32_t> out(static_cast<size_t>(n));
-    for (int32_t& id : out) id = ids(random_);
+std::vector<int64_t> values_of(const Range& range) {
+  std::vector<int64_t> out;
+  if (range.first == 0 && range.swept) {
+    for (int64_t value = range.last; value > 0 && std::ssize(out) < kStepsFromZero; value /= 2) out.push_back(value);
+    out.push_back(0);
+    std::ranges::reverse(out);
     return out;
   }
+  for (int64_t value = range.first; value < range.last; value *= 2) out.push_back(value);
+  out.push_back(range.last);
+  return out;
+}
 
-  Status prefill(Sequence& sequence, int64_t n) {
-    const std::vector<int32_t> tokens = random_tokens(n);
-    for (std::span<const int32_t> left = tokens; !left.empty();) {
-      const size_t now = std::min(left.size(), kChunk);
-      const StepPart part{&sequence, left.first(now), now == left.size() ? Outputs::last : Outputs::none};
-      QUERN_TRY_STATUS(step({&part, 1}));
-      left = left.subspan(now);
-    }
-    return {};
+/// ppN, tgN or bBxN, each with @D or not, as its numbers.
+struct Form {
+  BenchTest::Kind kind = BenchTest::Kind::prefill;
+  Range sequences{1, 1}, n, depth;
+  bool has_depth = false;
+
+  bool parse(std::string_view text) {
+    if (take(text, "tg"))
+      kind = BenchTest::Kind::decode;
+    else if (take(text, "b") && take_range(text, 1, kMostSequences, sequences) && take(text, "x"))
+      kind = BenchTest::Kind::batch;
+    else if (!take(text, "pp"))
+      return false;
+    if (!take_range(text, 1, kMostTokens, n)) return false;
+    has_depth = take(text, "@");
+    if (has_depth && !take_range(text, 0, kMostTokens, depth)) return false;
+    return text.empty() && sequences.swept + n.swept + depth.swept <= 1;
   }
 
-  /// n steps of one token for every sequence.
-  Status decode(std::deque<Sequence>& sequences, int64_t n) {
-    std::vector<StepPart> parts(sequences.size());
-    for (int64_t i = 0; i < n; ++i) {
-      const std::vector<int32_t> tokens = random_tokens(static_cast<int64_t>(sequences.size()));
-      for (size_t s = 0; s < sequences.size(); ++s) parts[s] = {&sequences[s], {&tokens[s], 1}, Outputs::last};
-      QUERN_TRY_STATUS(step(parts));
-    }
-    return {};
+  BenchTest::Swept swept() const {
+    using Swept = BenchTest::Swept;
+    return n.swept ? Swept::n : sequences.swept ? Swept::sequences : depth.swept ? Swept::depth : Swept::nothing;
   }
 
- private:
-  Status step(std::span<const StepPart> parts) {
-    if (interrupted()) return make_error(ErrorCode::cancelled, "interrupted");
-    auto logits = model_.runner().step(parts);
-    if (!logits) return std::move(logits).error();
-    return {};
+  std::string name(int64_t b, int64_t tokens, int64_t d) const {
+    std::string out = kind == BenchTest::Kind::prefill  ? fmt::format("pp{}", tokens)
+                      : kind == BenchTest::Kind::decode ? fmt::format("tg{}", tokens)
+                                                        : fmt::format("b{}x{}", b, tokens);
+    return has_depth ? out + fmt::format("@{}", d) : out;
   }
-
-  LoadedModel& model_;
-  int64_t n_ids_;
-  std::mt19937 random_{1};
 };
+
+void add_tests(const Form& form, std::string_view text, std::vector<BenchTest>& out) {
+  const BenchTest::Swept swept = form.swept();
+  for (int64_t b : values_of(form.sequences))
+    for (int64_t n : values_of(form.n))
+      for (int64_t d : values_of(form.depth))
+        out.push_back({.name = form.name(b, n, d),
+                       .kind = form.kind,
+                       .n = n,
+                       .sequences = static_cast<int>(b),
+                       .depth = d,
+                       .swept = swept,
+                       .sweep = std::string(swept == BenchTest::Swept::nothing ? "" : text)});
+}
+
+/// Calls `take_item` with the text between each two commas.
+Status for_each_item(std::string_view text, FunctionRef<Status(std::string_view)> take_item) {
+  while (true) {
+    const size_t comma = text.find(',');
+    QUERN_TRY_STATUS(take_item(text.substr(0, comma)));
+    if (comma == std::string_view::npos) return {};
+    text.remove_prefix(comma + 1);
+  }
+}
 
 }  // namespace
 
 Result<std::vector<BenchTest>> parse_bench_tests(std::string_view text) {
   std::vector<BenchTest> out;
-  while (true) {
-    const size_t comma = text.find(',');
-    BenchTest test{std::string(text.substr(0, comma)), BenchTest::Kind::prefill};
-    if (test.name == "ttft" || test.name == "load") {
-      test.kind = test.name == "load" ? BenchTest::Kind::load : BenchTest::Kind::ttft;
-    } else if (!parse_sized(test.name, test)) {
+  QUERN_TRY_STATUS(for_each_item(text, [&](std::string_view item) -> Status {
+    Form form;
+    if (item == "ttft" || item == "load")
+      out.push_back({std::string(item), item == "load" ? BenchTest::Kind::load : BenchTest::Kind::ttft});
+    else if (form.parse(item))
+      add_tests(form, item, out);
+    else
       return make_error(ErrorCode::invalid_argument,
-                        "--tests: expected ppN, tgN, bBxN (each with @DEPTH), ttft or load, found '{}'",
-                        test.name.substr(0, 60));
-    }
-    out.push_back(std::move(test));
-    if (comma == std::string_view::npos) return out;
-    text.remove_prefix(comma + 1);
-  }
-}
-
-Spread spread_of(std::vector<double> values) {
-  QUERN_CHECK(!values.empty(), "a spread of nothing");
-  std::ranges::sort(values);
-  const size_t n = values.size();
-  return {values.front(), n % 2 ? values[n / 2] : (values[n / 2 - 1] + values[n / 2]) / 2, values.back()};
-}
-
-Result<std::vector<double>> run_bench_test(LoadedModel& model, const BenchTest& test, int repeat,
-                                           FunctionRef<bool(int)> progress) {
-  Feeder feeder(model);
-  Sequence base(model.store());
-  if (test.depth > 0) QUERN_TRY_STATUS(feeder.prefill(base, test.depth));
-  const bool prefill = test.kind == BenchTest::Kind::prefill;
-  std::vector<double> rates;
-  for (int run = 0; run <= repeat; ++run) {
-    if (!progress(run)) return make_error(ErrorCode::cancelled, "interrupted");
-    const int64_t n = run > 0 ? test.n : std::min<int64_t>(test.n, prefill ? 128 : 4);
-    std::deque<Sequence> sequences;
-    for (int s = 0; s < test.sequences; ++s) sequences.push_back(base.fork());
-    const auto start = Clock::now();
-    QUERN_TRY_STATUS(prefill ? feeder.prefill(sequences.front(), n) : feeder.decode(sequences, n));
-    const double seconds = std::chrono::duration<double>(Clock::now() - start).count();
-    if (run > 0) rates.push_back(static_cast<double>(n * test.sequences) / seconds);
-  }
-  return rates;
-}
-
-Shares shares_of_limits(const LoadedModel& model, const BenchTest& test, double tokens_per_second,
-                        const MachineLimits& limits) {
-  const ModelInfo& info = model.model().info();
-  Shares out;
-  if (test.kind == BenchTest::Kind::prefill) {
-    const bool tied = !model.source().find_tensor({"output.weight", "lm_head.weight"});
-    const int64_t weights = info.active_parameters - info.n_embd * info.n_vocab * (tied ? 1 : 2);
-    out.int_peak = 2.0 * static_cast<double>(weights) * tokens_per_second / 1e12 / limits.int_tops;
-  } else if (!test.in_milliseconds()) {
-    const int64_t state = state_bytes(model.model().state(), model.kv(), test.depth + test.n / 2);
-    const double step = static_cast<double>(info.step_bytes + test.sequences * state);
-    out.bandwidth = step * tokens_per_second / test.sequences / 1e9 / limits.read_gbps;
-  }
+                        "--tests: expected ppN, tgN, bBxN (each with @DEPTH; one number may be a range A..B), ttft or "
+                        "load, found '{}'",
+                        item.substr(0, 60));
+    return {};
+  }));
   return out;
+}
+
+Result<std::vector<int>> parse_thread_counts(std::string_view text) {
+  std::vector<int> out;
+  QUERN_TRY_STATUS(for_each_item(text, [&](std::string_view item) -> Status {
+    Range range;
+    std::string_view left = item;
+    if (!take_range(left, 1, kMostThreads, range) || !left.empty())
+      return make_error(ErrorCode::invalid_argument,
+                        "--sweep-threads: expected numbers from 1 to {}, such as 1,2,4 or 1..8, found '{}'",
+                        kMostThreads, item.substr(0, 60));
+    for (int64_t value : values_of(range)) out.push_back(static_cast<int>(value));
+    return {};
+  }));
+  return out;
+}
+
+BenchRoom room_for(std::span<const BenchTest> tests) {
+  int64_t most = kFirstTokenPrompt + 1;  // in all sequences together
+  int sequences = 1;
+  for (const BenchTest& test : tests) {
+    // Each sequence may begin with a copy of the last page of the common ones, and does not fill its own last.
+    most = std::max(most, test.depth + kKvPageTokens + test.sequences * (test.n + 2 * kKvPageTokens));
+    // The sequence that reached the depth stays beside those that are timed.
+    sequences = std::max(sequences, test.sequences + (test.depth > 0 ? 1 : 0));
+  }
+  const int64_t pages = (most + sequences * kKvPageTokens - 1) / (sequences * kKvPageTokens);
+  return {pages * kKvPageTokens, sequences};
 }
 
 }  // namespace quern

@@ -2,14 +2,12 @@
 #pragma once
 
 #include <cstdint>
+#include <span>
 #include <string>
 #include <string_view>
 #include <vector>
 
-#include "quern/base/json.h"
 #include "quern/base/result.h"
-#include "quern/cli/machine_limits.h"
-#include "quern/engine/loaded_model.h"
 
 namespace quern {
 
@@ -22,35 +20,39 @@ struct BenchTest {
     ttft,     ///< from the (warm) file to the first token after a prompt of 16 tokens
     load,     ///< from the file to ready
   };
+  /// The number that changes in a sweep.
+  enum class Swept : uint8_t { nothing, n, sequences, depth };
+
   std::string name;
   Kind kind;
   int64_t n = 0;
   int sequences = 1;
   int64_t depth = 0;  ///< "@4096": tokens that are there before
+  Swept swept = Swept::nothing;
+  std::string sweep{};  ///< "pp128..4096", which this is one test of; else empty
 
   bool in_milliseconds() const { return kind == Kind::ttft || kind == Kind::load; }
+  int64_t swept_value() const {
+    return swept == Swept::n ? n : swept == Swept::sequences ? sequences : swept == Swept::depth ? depth : 0;
+  }
 };
 
-/// "pp512,tg64@4096,b8x32,ttft,load".
+/// "pp512,tg64@4096,b8x32,ttft,load". A range in place of one of a test's numbers, "tg64@0..8192", stands for a test
+/// of each number that doubling meets and of the last one; from 0 on for 0 and the last five such.
 Result<std::vector<BenchTest>> parse_bench_tests(std::string_view text);
 
-struct Spread {
-  double min, median, max;
-};
-/// Of at least one value.
-Spread spread_of(std::vector<double> values);
+/// "1,2,4" or "1..4".
+Result<std::vector<int>> parse_thread_counts(std::string_view text);
 
-/// Tokens per second of each of `repeat` runs, after a short one that does not count. Tokens are random. `progress` is
-/// called before each run with its number; false ends it as `cancelled`.
-Result<std::vector<double>> run_bench_test(LoadedModel& model, const BenchTest& test, int repeat,
-                                           FunctionRef<bool(int)> progress);
-
-/// Shares of the machine's limits at that speed: of the bandwidth for decode and batch (weights and state that a step
-/// reads), of the integer peak for prefill (two operations per weight and token; output matrix and attention left out).
-struct Shares {
-  std::optional<double> bandwidth, int_peak;
+/// Context memory that has room for each of the tests, one at a time. Sequences that went on from a common depth share
+/// it, so a deep test and a wide one do not need their product.
+struct BenchRoom {
+  int64_t tokens;  ///< of each sequence
+  int sequences;
 };
-Shares shares_of_limits(const LoadedModel& model, const BenchTest& test, double tokens_per_second,
-                        const MachineLimits& limits);
+BenchRoom room_for(std::span<const BenchTest> tests);
+
+/// Tokens of the prompt of `ttft`.
+inline constexpr int64_t kFirstTokenPrompt = 16;
 
 }  // namespace quern

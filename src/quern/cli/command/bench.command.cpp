@@ -4,21 +4,23 @@
 #include <fstream>
 
 #include "quern/cli/arguments.h"
+#include "quern/cli/bench_plot.h"
+#include "quern/cli/bench_report.h"
+#include "quern/cli/bench_run.h"
 #include "quern/cli/bench_tests.h"
 #include "quern/cli/command.h"
 #include "quern/cli/interrupt.h"
 #include "quern/cli/model_loading.h"
 #include "quern/cli/model_path.h"
 #include "quern/cli/output.h"
-#include "quern/cli/progress.h"
 #include "quern/cli/terminal.h"
+#include "quern/io/atomic_file.h"
 #include "quern/ops/kv.h"
 
 namespace quern {
 namespace {
 
 using Clock = std::chrono::steady_clock;
-constexpr int64_t kFirstTokenPrompt = 16;
 
 constexpr PositionalSpec kPositionals[] = {
     {.name = "MODEL", .help = "A .gguf file, a model folder, or a listed name."}};
@@ -26,7 +28,7 @@ constexpr OptionSpec kOptions[] = {
     {.name = "--tests",
      .metavar = "LIST",
      .help = "ppN: a prompt of N tokens; tgN: N tokens one by one; bBxN: B sequences of N tokens each in common steps; "
-             "each with @D: at depth D. "
+             "each with @D: at depth D. A range A..B in place of one number stands for A, its doubles and B. "
              "ttft: from the file to the first token after a prompt of 16 tokens; load: from the file to ready.",
      .type = OptionType::text,
      .default_text = "pp512,tg128"},
@@ -38,11 +40,30 @@ constexpr OptionSpec kOptions[] = {
      .max = 1000,
      .default_text = "5"},
     {.name = "--limits", .help = "Measure what this machine can do at most first, and give each test's share of it."},
+    {.name = "--sweep-threads",
+     .metavar = "LIST",
+     .help = "In place of --threads: all tests with each of these numbers of threads, such as 1,2,4 or 1..8. The model "
+             "is loaded once for each.",
+     .type = OptionType::text},
+    {.name = "--profile",
+     .help =
+         "After each test whose result is tokens/s: where its steps spend their time, by phase, and what part of it "
+         "the workers wait for each other. Measured in as many runs more, because watching takes a little time."},
+    {.name = "--plot",
+     .metavar = "FILE",
+     .help = "Draw the tests of ranges and of several thread counts to an SVG file. After Ctrl-C it holds what was "
+             "measured until then.",
+     .type = OptionType::path},
 };
 constexpr Example kExamples[] = {
     {.command = "quern bench model.gguf", .says = "Prompt and answer speed:"},
     {.command = "quern bench model.gguf --tests pp512,tg64@4096,b8x32 --limits --json",
      .says = "How near to the machine's limit?"},
+    {.command = "quern bench model.gguf --tests tg64 --profile", .says = "Where does a step spend its time?"},
+    {.command = "quern bench model.gguf --tests pp128..4096,tg64@0..8192,b1..16x32 --limits --plot speed.svg",
+     .says = "How do length, depth and the number of sequences change the speed?"},
+    {.command = "quern bench model.gguf --tests pp512,tg64 --sweep-threads 1..8 --plot threads.svg",
+     .says = "How many threads are worth it?"},
 };
 
 /// The largest resident size of this process so far.
@@ -53,35 +74,42 @@ int64_t peak_bytes() {
   return 0;
 }
 
-Json spread_json(const Spread& spread) {
-  return Json::Object{{"min", spread.min}, {"median", spread.median}, {"max", spread.max}};
-}
+/// What the command line asks for.
+struct BenchPlan {
+  std::vector<BenchTest> tests;
+  std::vector<int> threads;  ///< at least one; 0: the default
+  int repeat;
+  bool limits, profile, json, quiet;
+};
 
 /// Everything one run of the command needs.
 class Bench {
  public:
-  Bench(const Arguments& arguments, std::filesystem::path path, LoadOptions options)
-      : path_(std::move(path)),
-        options_(options),
-        repeat_(static_cast<int>(arguments.integer("--repeat").value_or(5))),
-        json_(arguments.has("--json")),
-        quiet_(arguments.has("--quiet")) {}
+  Bench(BenchPlan plan, std::filesystem::path path, LoadOptions options)
+      : plan_(std::move(plan)), path_(std::move(path)), options_(options) {}
 
-  Status run(std::span<const BenchTest> tests, bool with_limits) {
-    if (with_limits) QUERN_TRY_STATUS(print_limits());
-    for (const BenchTest& test : tests) {
-      if (out.closed()) break;
-      QUERN_TRY_STATUS(test.in_milliseconds() ? time_loading(test) : time_tokens(test));
+  Status run() {
+    for (int threads : plan_.threads) {
+      model_.reset();
+      options_.threads = threads;
+      if (plan_.limits) QUERN_TRY_STATUS(print_limits());
+      for (const BenchTest& test : plan_.tests) {
+        if (out.closed()) return {};
+        ++at_;
+        QUERN_TRY_STATUS(test.in_milliseconds() ? time_loading(test) : time_tokens(test));
+      }
     }
     return {};
   }
+
+  std::span<const BenchReport> reports() const { return reports_; }
 
   Output out;
 
  private:
   Status load() {
     if (model_) return {};
-    QUERN_TRY(model_, load_with_progress(path_, options_, quiet_));
+    QUERN_TRY(model_, load_with_progress(path_, options_, plan_.quiet));
     return {};
   }
 
@@ -89,7 +117,7 @@ class Bench {
     QUERN_TRY(const auto pool, Pool::make(options_.threads > 0 ? options_.threads : Pool::default_threads()));
     const Isa isa = options_.isa.value_or(best_isa());  // as the model will be loaded
     limits_ = measure_limits(*pool, isa);
-    if (json_)
+    if (plan_.json)
       out.line(Json(Json::Object{{"test", "limits"},
                                  {"read_gbps", limits_->read_gbps},
                                  {"int_tops", limits_->int_tops},
@@ -105,15 +133,16 @@ class Bench {
 
   /// Each run loads anew; the model before it goes first, so that memory holds one.
   Status time_loading(const BenchTest& test) {
-    std::vector<double> times;
-    for (int run = 0; run <= repeat_; ++run) {  // the first fills the page cache
+    BenchResult result;
+    for (int run = 0; run <= plan_.repeat; ++run) {  // the first fills the page cache
       model_.reset();
       const auto start = Clock::now();
       QUERN_TRY_STATUS(load());
       if (test.kind == BenchTest::Kind::ttft) QUERN_TRY_STATUS(first_token());
-      if (run > 0) times.push_back(std::chrono::duration<double, std::milli>(Clock::now() - start).count());
+      const auto taken = std::chrono::duration<double, std::milli>(Clock::now() - start);
+      if (run > 0) result.values.push_back(taken.count());
     }
-    print(test, times);
+    print(test, std::move(result));
     return {};
   }
 
@@ -128,85 +157,101 @@ class Bench {
 
   Status time_tokens(const BenchTest& test) {
     QUERN_TRY_STATUS(load());
-    Progress progress(test.name, Unit::steps, quiet_);
-    QUERN_TRY(const auto rates, run_bench_test(*model_, test, repeat_, [&](int run) {
-                progress.update(run, repeat_ + 1);
-                return !interrupted();
-              }));
-    progress.clear();
-    print(test, rates);
+    const size_t all = plan_.tests.size() * plan_.threads.size();
+    const std::string title = all > 1 ? fmt::format("{} of {}: {}", at_, all, test.name) : test.name;
+    QUERN_TRY(BenchResult result,
+              run_bench_test(*model_, test,
+                             {.repeat = plan_.repeat, .profile = plan_.profile, .title = title, .quiet = plan_.quiet}));
+    print(test, std::move(result));
     return {};
   }
 
-  void print(const BenchTest& test, const std::vector<double>& values) {
-    const Spread spread = spread_of(values);
-    const Shares shares = limits_ ? shares_of_limits(*model_, test, spread.median, *limits_) : Shares{};
-    if (json_)
-      out.line(json_line(test, values, spread, shares));
-    else
-      out.line(text_line(test, values, spread, shares));
+  void print(const BenchTest& test, BenchResult result) {
+    const Spread spread = spread_of(result.values);
+    const WorkRate rate = work_rate(*model_, test, spread.median);
+    const BenchReport report{.test = test,
+                             .values = std::move(result.values),
+                             .spread = spread,
+                             .rate = rate,
+                             .shares = limits_ ? shares_of_limits(rate, *limits_) : Shares{},
+                             .profile = std::move(result.profile),
+                             .threads = model_->pool().size(),
+                             .isa = isa_name(model_->isa()),
+                             .kv = kv_type_name(model_->kv()),
+                             .peak_bytes = peak_bytes()};
+    out.line(plan_.json ? report_json(report) : report_text(report));
+    if (report.profile) out.line(plan_.json ? profile_json(report) : profile_text(*report.profile));
     out.flush();
+    reports_.push_back(report);
   }
 
-  std::string json_line(const BenchTest& test, const std::vector<double>& values, const Spread& spread,
-                        const Shares& shares) const {
-    Json line;
-    line.set("test", test.name);
-    line.set(test.in_milliseconds() ? "ms" : "tps", spread_json(spread));
-    line.set("n", static_cast<int>(values.size()));
-    line.set("samples", Json::Array(values.begin(), values.end()));
-    line.set("threads", model_->pool().size());
-    line.set("isa", isa_name(model_->isa()));
-    line.set("kv", kv_type_name(model_->kv()));
-    line.set("peak_bytes", peak_bytes());
-    if (shares.bandwidth) line.set("share_of_bandwidth", *shares.bandwidth);
-    if (shares.int_peak) line.set("share_of_int_peak", *shares.int_peak);
-    return line.dump();
-  }
-
-  std::string text_line(const BenchTest& test, const std::vector<double>& values, const Spread& spread,
-                        const Shares& shares) const {
-    std::string line = fmt::format("{:<14} {:>10.2f} {}  ({:.2f} to {:.2f}, {} runs", test.name, spread.median,
-                                   test.in_milliseconds() ? "ms" : "tokens/s", spread.min, spread.max, values.size());
-    if (shares.bandwidth) line += fmt::format("; {:.0f} % of the bandwidth", *shares.bandwidth * 100);
-    if (shares.int_peak) line += fmt::format("; {:.0f} % of the integer peak", *shares.int_peak * 100);
-    return line + fmt::format("; {} threads, {}, {} kv, peak {})", model_->pool().size(), isa_name(model_->isa()),
-                              kv_type_name(model_->kv()), bytes_text(static_cast<double>(peak_bytes())));
-  }
-
+  BenchPlan plan_;
   std::filesystem::path path_;
   LoadOptions options_;
-  int repeat_;
-  bool json_, quiet_;
   std::optional<MachineLimits> limits_;
   std::unique_ptr<LoadedModel> model_;
+  std::vector<BenchReport> reports_;
+  size_t at_ = 0;
 };
 
 /// The context that holds every test.
 Status fit_context(std::span<const BenchTest> tests, LoadOptions& options) {
-  int64_t longest = kFirstTokenPrompt + 1;
-  for (const BenchTest& test : tests) {
-    longest = std::max(longest, test.n + test.depth);
-    // The sequence that reached the depth stays beside those that are timed.
-    options.sequences = std::max(options.sequences, test.sequences + (test.depth > 0 ? 1 : 0));
+  const BenchRoom room = room_for(tests);
+  options.sequences = room.sequences;
+  for (const BenchTest& test : tests)
     if (options.context > 0 && test.n + test.depth > options.context)
       return make_error(ErrorCode::invalid_argument, "{}: takes {} tokens, the context holds {}", test.name,
                         test.n + test.depth, options.context);
-  }
-  if (options.context == 0) options.context = longest;
+  if (options.context == 0) options.context = room.tokens;
   return {};
 }
 
+Result<BenchPlan> read_plan(const Arguments& arguments) {
+  BenchPlan plan{.tests = {},
+                 .threads = {static_cast<int>(arguments.integer("--threads").value_or(0))},
+                 .repeat = static_cast<int>(arguments.integer("--repeat").value_or(5)),
+                 .limits = arguments.has("--limits"),
+                 .profile = arguments.has("--profile"),
+                 .json = arguments.has("--json"),
+                 .quiet = arguments.has("--quiet")};
+  QUERN_TRY(plan.tests, parse_bench_tests(arguments.text("--tests").value_or("pp512,tg128")));
+  if (const auto counts = arguments.text("--sweep-threads")) {
+    if (arguments.has("--threads"))
+      return make_error(ErrorCode::invalid_argument, "expected --threads or --sweep-threads, found both");
+    QUERN_TRY(plan.threads, parse_thread_counts(*counts));
+  }
+  if (arguments.has("--plot") && !has_sweep(plan.tests, plan.threads))
+    return make_error(ErrorCode::invalid_argument,
+                      "--plot: expected a range in --tests, such as pp128..4096, or several --sweep-threads");
+  if (plan.profile && std::ranges::all_of(plan.tests, &BenchTest::in_milliseconds))
+    return make_error(ErrorCode::invalid_argument, "--profile: expected a test of tokens in --tests, found none");
+  return plan;
+}
+
+Status draw(const Bench& bench, const std::filesystem::path& model, const std::filesystem::path& file) {
+  const std::string name = (model.has_filename() ? model : model.parent_path()).filename().string();
+  const std::string drawing = svg_text(bench_plot(name, bench.reports()));
+  QUERN_TRY(AtomicFile out, AtomicFile::create(file));
+  QUERN_TRY_STATUS(out.write(std::as_bytes(std::span(drawing))));
+  return out.commit();
+}
+
 int run(const Arguments& arguments) {
-  const auto tests = parse_bench_tests(arguments.text("--tests").value_or("pp512,tg128"));
-  if (!tests) return report_usage(tests.error().in("bench"));
+  auto plan = read_plan(arguments);
+  if (!plan) return report_usage(plan.error().in("bench"));
   const auto path = find_model(*arguments.positional(0));
   if (!path) return report(path.error());
   auto options = load_options(arguments);
   if (!options) return report(options.error());
-  if (auto fits = fit_context(*tests, *options); !fits) return report(fits.error());
-  Bench bench(arguments, *path, *options);
-  if (auto done = bench.run(*tests, arguments.has("--limits")); !done) {
+  if (auto fits = fit_context(plan->tests, *options); !fits) return report(fits.error());
+  const auto plot = arguments.text("--plot");
+  if (plot)  // whether it can be written is known before hours of measuring
+    if (const auto probe = AtomicFile::create(*plot); !probe) return report(probe.error());
+  Bench bench(*std::move(plan), *path, *options);
+  auto done = bench.run();
+  if (plot && !bench.reports().empty())
+    if (auto drawn = draw(bench, *path, *plot); !drawn && done) done = std::move(drawn);
+  if (!done) {
     bench.out.flush();
     return report(done.error());
   }

@@ -36,7 +36,7 @@ Result<std::unique_ptr<Model>> load(const ModelSource& source, const LoadContext
     layer.window = static_cast<int>(window);
     layer.qkv_bias = layer.output_bias = attention_bias;
   }
-  for (FfnSpec& layer : spec.ffn) layer.bias = mlp_bias;
+  for (FeedForwardSpec& layer : spec.ffn) std::get<FfnSpec>(layer).bias = mlp_bias;
   return load_decoder(std::move(spec), source, context);
 }
 

@@ -3,7 +3,7 @@
 // of the norms around zero (but not of the one behind the delta rule) and log A where GGUF stores -A, and orders the
 // value heads by key head where GGUF deals them round. Text turns plainly under multimodal rope: its three positions
 // are equal.
-#include "quern/model/blocks/decoder.h"
+#include "quern/model/arch/qwen35.h"
 
 namespace quern {
 namespace {
@@ -67,7 +67,17 @@ Result<std::vector<bool>> read_pattern(const ModelSource& source, int n_layer) {
 }
 
 Result<std::unique_ptr<Model>> load(const ModelSource& source, const LoadContext& context) {
-  QUERN_TRY(DecoderSpec spec, read_decoder(source, {.base = 1e7, .partial = 0.25}));
+  QUERN_TRY(DecoderSpec spec, read_decoder(source, kQwen35Rope));
+  QUERN_TRY_STATUS(shape_qwen35(source, spec));
+  return load_decoder(std::move(spec), source, context);
+}
+
+/// The decay of a tiny model must be one.
+constexpr TinyModel::Values kTinyValues[] = {{"ssm_a", -2.f, -0.1f}};
+
+}  // namespace
+
+Status shape_qwen35(const ModelSource& source, DecoderSpec& spec) {
   QUERN_TRY(const DeltaNetSpec delta_net, read_delta_net(source, spec.sizes));
   QUERN_TRY(const std::vector<bool> linear, read_pattern(source, spec.sizes.n_layer));
   spec.norm_offset = delta_net.norm_offset;
@@ -80,16 +90,15 @@ Result<std::unique_ptr<Model>> load(const ModelSource& source, const LoadContext
                         attention.value_width);
     attention.qk_norm = attention.gated = true;
     attention.norm_offset = spec.norm_offset;
-    spec.ffn[i].norm = kFfnNorm;
-    spec.ffn[i].norm_offset = spec.norm_offset;
+    std::visit(
+        [&](auto& ffn) {
+          ffn.norm = kFfnNorm;
+          ffn.norm_offset = spec.norm_offset;
+        },
+        spec.ffn[i]);
   }
-  return load_decoder(std::move(spec), source, context);
+  return {};
 }
-
-/// The decay of a tiny model must be one.
-constexpr TinyModel::Values kTinyValues[] = {{"ssm_a", -2.f, -0.1f}};
-
-}  // namespace
 
 extern const Architecture arch_qwen35;
 const Architecture arch_qwen35 = {

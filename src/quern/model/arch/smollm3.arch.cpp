@@ -29,7 +29,7 @@ Result<std::unique_ptr<Model>> load(const ModelSource& source, const LoadContext
     AttentionSpec& layer = spec.attention[i];
     layer.qkv_bias = layer.output_bias = attention_bias;
     if (!rotated[i]) layer.rope.reset();
-    spec.ffn[i].bias = mlp_bias;
+    std::get<FfnSpec>(spec.ffn[i]).bias = mlp_bias;
   }
   QUERN_TRY_STATUS(read_windows(source, spec.attention));
   return load_decoder(std::move(spec), source, context);

@@ -11,10 +11,11 @@ namespace quern {
 namespace {
 
 using Mixer = std::variant<AttentionBlock, DeltaNetBlock>;
+using FeedForward = std::variant<FfnBlock, MoeBlock>;
 
 struct Layer {
   Mixer mixer;
-  FfnBlock ffn;
+  FeedForward ffn;
   int item;  ///< first of the mixer's in Model::state()
 };
 
@@ -30,22 +31,22 @@ class Decoder final : public Model {
     for (int i = 0; i < sizes.n_layer; ++i) {
       const int item = static_cast<int>(state_.size());
       QUERN_TRY(Mixer mixer, load_mixer(loader, i));
-      QUERN_TRY(FfnBlock ffn, FfnBlock::load(loader, i, spec_.ffn[i]));
-      std::visit([&](const auto& block) { step_sizes_.include(block); }, mixer);
-      step_sizes_.include(ffn);
+      QUERN_TRY(FeedForward ffn, load_ffn(loader, i));
+      const auto include = [&](const auto& block) { step_sizes_.include(block); };
+      std::visit(include, mixer);
+      std::visit(include, ffn);
       layers_.push_back({std::move(mixer), std::move(ffn), item});
     }
     QUERN_TRY(head_, OutputHead::load(loader, embedding_, sizes.eps, spec_.norm_offset));
-    info_ = {
-        .architecture = source.architecture(),
-        .n_layer = sizes.n_layer,
-        .n_embd = sizes.n_embd,
-        .n_vocab = sizes.n_vocab,
-        .context_length = sizes.context_length,
-        .parameters = loader.parameters(),
-        .active_parameters = loader.parameters(),
-        .weight_bytes = loader.weight_bytes(),
-        .step_bytes = loader.weight_bytes()};  // all of it: the embedding stays in the file, and a row of it is nothing
+    info_ = {.architecture = source.architecture(),
+             .n_layer = sizes.n_layer,
+             .n_embd = sizes.n_embd,
+             .n_vocab = sizes.n_vocab,
+             .context_length = sizes.context_length,
+             .parameters = loader.parameters(),
+             .active_parameters = loader.active_parameters(),
+             .weight_bytes = loader.weight_bytes(),
+             .step_bytes = loader.step_bytes()};  // the embedding stays in the file, and a row of it is nothing
     return loader.finish();
   }
 
@@ -60,7 +61,7 @@ class Decoder final : public Model {
       embedding_.run(worker, step);
       for (const Layer& layer : layers_) {
         std::visit([&](const auto& mixer) { mixer.run(worker, step, layer.item); }, layer.mixer);
-        layer.ffn.run(worker, step);
+        std::visit([&](const auto& ffn) { ffn.run(worker, step); }, layer.ffn);
       }
       head_.run(worker, step, logits);
     });
@@ -76,6 +77,15 @@ class Decoder final : public Model {
     state_.push_back(spec_.attention[i].state(i));
     QUERN_TRY(AttentionBlock block, AttentionBlock::load(loader, i, spec_.attention[i], spec_.ropes));
     return Mixer(std::move(block));
+  }
+
+  Result<FeedForward> load_ffn(Loader& loader, int i) {
+    if (const MoeSpec* moe = std::get_if<MoeSpec>(&spec_.ffn[i])) {
+      QUERN_TRY(MoeBlock block, MoeBlock::load(loader, i, *moe));
+      return FeedForward(std::move(block));
+    }
+    QUERN_TRY(FfnBlock block, FfnBlock::load(loader, i, std::get<FfnSpec>(spec_.ffn[i])));
+    return FeedForward(std::move(block));
   }
 
   const KernelTable& kernels_;

@@ -3,6 +3,7 @@
 
 #include <map>
 #include <memory>
+#include <variant>
 #include <vector>
 
 #include "quern/base/result.h"
@@ -10,6 +11,7 @@
 #include "quern/model/blocks/attention_block.h"
 #include "quern/model/blocks/delta_net_block.h"
 #include "quern/model/blocks/ffn_block.h"
+#include "quern/model/blocks/moe_block.h"
 #include "quern/model/blocks/rope_config.h"
 
 namespace quern {
@@ -24,8 +26,12 @@ Result<ModelSizes> read_sizes(const ModelSource& source);
 
 /// Attention heads of every layer as the standard keys give them: grouped evenly, widths explicit or n_embd / n_head.
 Result<std::vector<AttentionSpec>> read_attention(const ModelSource& source, const ModelSizes& sizes);
-/// Feed-forward widths of every layer.
-Result<std::vector<FfnSpec>> read_ffn(const ModelSource& source, const ModelSizes& sizes);
+/// A dense feed-forward part, or a mixture of experts.
+using FeedForwardSpec = std::variant<FfnSpec, MoeSpec>;
+/// Dense in every layer.
+Result<std::vector<FeedForwardSpec>> read_ffn(const ModelSource& source, const ModelSizes& sizes);
+/// The same mixture in every layer, without a shared expert.
+Result<std::vector<FeedForwardSpec>> read_moe(const ModelSource& source, const ModelSizes& sizes);
 
 /// The windows of the families of config.json that switch them with `use_sliding_window`: `layer_types` says which
 /// layers have one, in older files all from `max_window_layers` on. GGUF has none of these keys: no windows.
@@ -45,11 +51,13 @@ struct DecoderSpec {
   std::vector<Rope> ropes;
   std::vector<AttentionSpec> attention;    ///< by layer
   std::map<int, DeltaNetSpec> delta_nets;  ///< by layer: in place of its attention
-  std::vector<FfnSpec> ffn;                ///< by layer
+  std::vector<FeedForwardSpec> ffn;        ///< by layer
 };
 
-/// Sizes, heads, widths and one rope for all layers, from the standard keys of either container.
+/// Sizes, heads, feed-forward parts and one rope for all layers, from the standard keys of either container.
 Result<DecoderSpec> read_decoder(const ModelSource& source, const RopeDefaults& rope);
+/// The same with `read_moe`.
+Result<DecoderSpec> read_moe_decoder(const ModelSource& source, const RopeDefaults& rope);
 
 /// A rope wider than the heads of a layer that it turns is an error.
 Result<std::unique_ptr<Model>> load_decoder(DecoderSpec spec, const ModelSource& source, const LoadContext& context);

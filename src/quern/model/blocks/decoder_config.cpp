@@ -8,7 +8,7 @@
 namespace quern {
 namespace {
 
-constexpr int64_t kMaxLayers = 4096, kMaxEmbd = 1 << 20, kMaxVocab = 1 << 26, kMaxFf = 1 << 24;
+constexpr int64_t kMaxLayers = 4096, kMaxEmbd = 1 << 20, kMaxVocab = 1 << 26, kMaxFf = 1 << 24, kMaxExperts = 1 << 12;
 constexpr int64_t kMaxHeads = 1 << 16, kMaxHeadWidth = 1 << 12, kMaxContext = (int64_t{1} << 31) - 1;
 
 constexpr Key kLayers = {"block_count", "num_hidden_layers"};
@@ -30,6 +30,17 @@ Result<int64_t> read_vocab(const ModelSource& source) {
     return make_error(ErrorCode::corrupt_data, "tokenizer.ggml.tokens: expected at most {} (the rows of {}), found {}",
                       n_vocab, source.name(kEmbedding, 0), tokens->size());
   return n_vocab;
+}
+
+/// All but the feed-forward parts.
+Result<DecoderSpec> read_stream(const ModelSource& source, const RopeDefaults& defaults) {
+  DecoderSpec spec;
+  QUERN_TRY(spec.sizes, read_sizes(source));
+  QUERN_TRY(spec.attention, read_attention(source, spec.sizes));
+  QUERN_TRY_STATUS(expect_silu(source));
+  QUERN_TRY(Rope rope, read_rope(source, spec.attention.front().key_width, defaults));
+  spec.ropes.push_back(std::move(rope));
+  return spec;
 }
 
 /// A file with more layers than it says would answer nonsense.
@@ -91,11 +102,27 @@ Result<std::vector<AttentionSpec>> read_attention(const ModelSource& source, con
   return layers;
 }
 
-Result<std::vector<FfnSpec>> read_ffn(const ModelSource& source, const ModelSizes& sizes) {
+Result<std::vector<FeedForwardSpec>> read_ffn(const ModelSource& source, const ModelSizes& sizes) {
   QUERN_TRY(const auto widths, source.integers({"feed_forward_length", "intermediate_size"}, sizes.n_layer, 1, kMaxFf));
-  std::vector<FfnSpec> layers;
-  for (int64_t n_ff : widths) layers.push_back({.n_embd = sizes.n_embd, .n_ff = n_ff, .eps = sizes.eps});
+  std::vector<FeedForwardSpec> layers;
+  for (int64_t n_ff : widths) layers.push_back(FfnSpec{.n_embd = sizes.n_embd, .n_ff = n_ff, .eps = sizes.eps});
   return layers;
+}
+
+Result<std::vector<FeedForwardSpec>> read_moe(const ModelSource& source, const ModelSizes& sizes) {
+  constexpr Key kUsed = {"expert_used_count", "num_experts_per_tok"};
+  constexpr Key kWidth = {"expert_feed_forward_length", "moe_intermediate_size"};
+  // As published, and as newer transformers writes it.
+  Key experts = {"expert_count", "num_experts"};
+  if (!source.has(experts) && source.has({"", "num_local_experts"})) experts.hf = "num_local_experts";
+  QUERN_TRY(const int64_t n_expert, source.integer(experts, 1, kMaxExperts));
+  QUERN_TRY(const int64_t n_used, source.integer(kUsed, 1, n_expert));
+  QUERN_TRY(const int64_t n_ff, source.integer(kWidth, 1, kMaxFf / n_expert));
+  const MoeSpec layer = {.n_embd = sizes.n_embd,
+                         .n_ff = n_ff,
+                         .router = {.n_expert = static_cast<int>(n_expert), .n_used = static_cast<int>(n_used)},
+                         .eps = sizes.eps};
+  return std::vector<FeedForwardSpec>(sizes.n_layer, layer);
 }
 
 Status read_windows(const ModelSource& source, std::vector<AttentionSpec>& layers) {
@@ -127,14 +154,15 @@ Result<Presence> bias_presence(const ModelSource& source, std::string_view hf_fl
   return wanted ? Presence::required : Presence::optional;
 }
 
-Result<DecoderSpec> read_decoder(const ModelSource& source, const RopeDefaults& defaults) {
-  DecoderSpec spec;
-  QUERN_TRY(spec.sizes, read_sizes(source));
-  QUERN_TRY(spec.attention, read_attention(source, spec.sizes));
+Result<DecoderSpec> read_decoder(const ModelSource& source, const RopeDefaults& rope) {
+  QUERN_TRY(DecoderSpec spec, read_stream(source, rope));
   QUERN_TRY(spec.ffn, read_ffn(source, spec.sizes));
-  QUERN_TRY_STATUS(expect_silu(source));
-  QUERN_TRY(Rope rope, read_rope(source, spec.attention.front().key_width, defaults));
-  spec.ropes.push_back(std::move(rope));
+  return spec;
+}
+
+Result<DecoderSpec> read_moe_decoder(const ModelSource& source, const RopeDefaults& rope) {
+  QUERN_TRY(DecoderSpec spec, read_stream(source, rope));
+  QUERN_TRY(spec.ffn, read_moe(source, spec.sizes));
   return spec;
 }
 

@@ -3,6 +3,7 @@
 
 #include <algorithm>
 #include <cstring>
+#include <string>
 
 namespace quern {
 
@@ -65,6 +66,40 @@ Result<Matrix> Loader::matrix_half(TensorName name, int layer, int64_t groups, i
       std::memcpy(gathered.data() + i * piece, view.row((2 * i + half) * rows).data(), piece);
   }
   return pack_counted({view.type, {columns, groups * rows}, gathered});
+}
+
+Result<std::vector<Matrix>> Loader::pack_experts(const RouterSpec& router,
+                                                 FunctionRef<Result<TensorView>(int)> view_of) {
+  const int64_t parameters = parameters_, bytes = weight_bytes_;
+  std::vector<Matrix> matrices;
+  for (int e = 0; e < router.n_expert; ++e) {
+    QUERN_TRY(const TensorView view, view_of(e));
+    QUERN_TRY(Matrix matrix, pack_counted(view));
+    if (context_.weights == Weights::packed) matrices.push_back(std::move(matrix));
+  }
+  const auto idle = [&](int64_t n) { return n / router.n_expert * (router.n_expert - router.n_used); };
+  idle_parameters_ += idle(parameters_ - parameters);
+  idle_bytes_ += idle(weight_bytes_ - bytes);
+  return matrices;
+}
+
+Result<std::vector<Matrix>> Loader::expert_slices(TensorName name, int layer, const RouterSpec& router, int64_t rows,
+                                                  int64_t columns, RowPart part) {
+  QUERN_TRY(const TensorView all, source_.tensor(name, layer, {columns, part.parts * rows, router.n_expert}));
+  const int64_t row_bytes = all.data.empty() ? 0 : all.type->row_bytes(columns);  // an imagined tensor has no data
+  return pack_experts(router, [&](int e) -> Result<TensorView> {
+    const int64_t first = (int64_t{e} * part.parts + part.part) * rows;
+    return TensorView{all.type, {columns, rows}, all.data.subspan(first * row_bytes, rows * row_bytes)};
+  });
+}
+
+Result<std::vector<Matrix>> Loader::expert_tensors(TensorName name, int layer, const RouterSpec& router, int64_t rows,
+                                                   int64_t columns) {
+  return pack_experts(router, [&](int e) {
+    std::string hf(name.hf);
+    hf.replace(hf.rfind("{}"), 2, std::to_string(e));
+    return source_.tensor({"", hf}, layer, {columns, rows});
+  });
 }
 
 Result<std::vector<float>> Loader::floats(TensorName name, int layer, const Shape& shape, Presence presence) {

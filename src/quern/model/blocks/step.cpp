@@ -37,6 +37,7 @@ Step::Step(const Batch& the_batch, std::span<const StateItem> items, std::span<c
       x(workspace.take<float>(tokens * n_embd).data()),
       normed(workspace.take<float>(tokens * n_embd).data()),
       activations(workspace, the_kernels, tokens, sizes.max_columns),
+      routing(workspace, tokens, sizes.max_experts, sizes.max_used),
       scratch_(workspace.take<float>(tokens * aligned(sizes.scratch_floats))),
       ropes_(ropes) {
   const int64_t n_items = static_cast<int64_t>(items.size()), n_runs = static_cast<int64_t>(batch.runs.size());

@@ -11,6 +11,7 @@
 #include "quern/model/model.h"
 #include "quern/ops/attention.h"
 #include "quern/ops/delta.h"
+#include "quern/ops/experts.h"
 #include "quern/ops/matmul.h"
 #include "quern/ops/rope.h"
 #include "quern/parallel/pool.h"
@@ -21,13 +22,18 @@ namespace quern {
 /// What a forward pass needs of memory, from its blocks' weights.
 struct StepSizes {
   int64_t n_embd = 0;
-  int64_t scratch_floats = 0;  ///< per token, of the block that needs most
-  int64_t max_columns = 0;     ///< of any matrix
+  int64_t scratch_floats = 0;         ///< per token, of the block that needs most
+  int64_t max_columns = 0;            ///< of any matrix
+  int max_experts = 0, max_used = 0;  ///< of any router
 
   template <typename Block>
   void include(const Block& block) {
     scratch_floats = std::max(scratch_floats, block.scratch_floats());
     max_columns = std::max(max_columns, block.max_columns());
+    if constexpr (requires { block.router(); }) {
+      max_experts = std::max(max_experts, block.router().n_expert);
+      max_used = std::max(max_used, block.router().n_used);
+    }
   }
 };
 
@@ -45,6 +51,7 @@ class Step {
   float* x;       ///< [tokens, n_embd]: the residual stream
   float* normed;  ///< [tokens, n_embd]
   Activations activations;
+  Routing routing;
 
   /// The runs with the pages of an item (rows, window, borrowed), or with its blob (fixed).
   std::span<const AttentionRun> rows(int item) const {

@@ -1,0 +1,173 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "quern/model/blocks/moe_block.h"
+
+#include <cmath>
+
+#include "quern/kernels/vector.h"
+#include "quern/ops/elementwise.h"
+
+namespace quern {
+namespace {
+
+constexpr TensorName kRouter = {"blk.{}.ffn_gate_inp.weight", "model.layers.{}.mlp.gate.weight"};
+// The matrices of all experts in one tensor, gate and up perhaps in the same; or a tensor for each of them.
+constexpr TensorName kGates = {"blk.{}.ffn_gate_exps.weight", ""};
+constexpr TensorName kUps = {"blk.{}.ffn_up_exps.weight", ""};
+constexpr TensorName kGateUps = {"blk.{}.ffn_gate_up_exps.weight", "model.layers.{}.mlp.experts.gate_up_proj"};
+constexpr TensorName kDowns = {"blk.{}.ffn_down_exps.weight", "model.layers.{}.mlp.experts.down_proj"};
+constexpr TensorName kGateOfOne = {"", "model.layers.{}.mlp.experts.{}.gate_proj.weight"};
+constexpr TensorName kUpOfOne = {"", "model.layers.{}.mlp.experts.{}.up_proj.weight"};
+constexpr TensorName kDownOfOne = {"", "model.layers.{}.mlp.experts.{}.down_proj.weight"};
+
+constexpr TensorName kSharedRouter = {"blk.{}.ffn_gate_inp_shexp.weight",
+                                      "model.layers.{}.mlp.shared_expert_gate.weight"};
+constexpr TensorName kSharedGate = {"blk.{}.ffn_gate_shexp.weight",
+                                    "model.layers.{}.mlp.shared_expert.gate_proj.weight"};
+constexpr TensorName kSharedUp = {"blk.{}.ffn_up_shexp.weight", "model.layers.{}.mlp.shared_expert.up_proj.weight"};
+constexpr TensorName kSharedDown = {"blk.{}.ffn_down_shexp.weight",
+                                    "model.layers.{}.mlp.shared_expert.down_proj.weight"};
+
+/// The inputs of a phase are gathered as floats or rounded, not both.
+Status expect_one_kind(const ModelSource& source, int layer) {
+  const TensorView *gates = source.find_tensor(kGates, layer), *ups = source.find_tensor(kUps, layer);
+  if (!gates || !ups || !gates->type || !ups->type || !gates->type->integer == !ups->type->integer) return {};
+  return make_error(ErrorCode::unsupported, "{}: expected a type of {} like {} ({}), found {}",
+                    source.name(kUps, layer), gates->type->integer ? "blocks" : "floats", source.name(kGates, layer),
+                    gates->type->name, ups->type->name);
+}
+
+InputForms inputs_of(std::initializer_list<const std::vector<Matrix>*> lists) {
+  InputForms forms;
+  for (const std::vector<Matrix>* matrices : lists)
+    for (const Matrix& matrix : *matrices) forms = forms | matrix.inputs();
+  return forms;
+}
+
+}  // namespace
+
+Result<MoeBlock> MoeBlock::load(Loader& loader, int layer, const MoeSpec& spec) {
+  MoeBlock block;
+  block.spec_ = spec;
+  QUERN_TRY(block.norm_, loader.norm(spec.norm, layer, spec.n_embd, spec.norm_offset));
+  QUERN_TRY(block.router_, loader.matrix(kRouter, layer, spec.router.n_expert, spec.n_embd));
+  QUERN_TRY_STATUS(block.load_experts(loader, layer));
+  if (spec.n_ff_shared > 0) {
+    QUERN_TRY(block.shared_, load_shared(loader, layer, spec));
+  }
+  return block;
+}
+
+Status MoeBlock::load_experts(Loader& loader, int layer) {
+  const RouterSpec& router = spec_.router;
+  const int64_t n_embd = spec_.n_embd, n_ff = spec_.n_ff;
+  const ModelSource& source = loader.source();
+  QUERN_TRY_STATUS(expect_one_kind(source, layer));
+  if (source.find_tensor(kGateUps, layer)) {
+    QUERN_TRY(experts_.gate, loader.expert_slices(kGateUps, layer, router, n_ff, n_embd, {.part = 0, .parts = 2}));
+    QUERN_TRY(experts_.up, loader.expert_slices(kGateUps, layer, router, n_ff, n_embd, {.part = 1, .parts = 2}));
+  } else if (source.is_gguf()) {
+    QUERN_TRY(experts_.gate, loader.expert_slices(kGates, layer, router, n_ff, n_embd));
+    QUERN_TRY(experts_.up, loader.expert_slices(kUps, layer, router, n_ff, n_embd));
+  } else {
+    QUERN_TRY(experts_.gate, loader.expert_tensors(kGateOfOne, layer, router, n_ff, n_embd));
+    QUERN_TRY(experts_.up, loader.expert_tensors(kUpOfOne, layer, router, n_ff, n_embd));
+  }
+  if (source.is_gguf() || source.find_tensor(kDowns, layer)) {
+    QUERN_TRY(experts_.down, loader.expert_slices(kDowns, layer, router, n_embd, n_ff));
+  } else {
+    QUERN_TRY(experts_.down, loader.expert_tensors(kDownOfOne, layer, router, n_embd, n_ff));
+  }
+  up_inputs_ = inputs_of({&experts_.gate, &experts_.up});
+  down_inputs_ = inputs_of({&experts_.down});
+  return {};
+}
+
+Result<MoeBlock::Shared> MoeBlock::load_shared(Loader& loader, int layer, const MoeSpec& spec) {
+  Shared shared;
+  QUERN_TRY(shared.router, loader.matrix(kSharedRouter, layer, 1, spec.n_embd));
+  QUERN_TRY(shared.gate, loader.matrix(kSharedGate, layer, spec.n_ff_shared, spec.n_embd));
+  QUERN_TRY(shared.up, loader.matrix(kSharedUp, layer, spec.n_ff_shared, spec.n_embd));
+  QUERN_TRY(shared.down, loader.matrix(kSharedDown, layer, spec.n_embd, spec.n_ff_shared));
+  return shared;
+}
+
+int64_t MoeBlock::scratch_floats() const {
+  const int64_t slots = spec_.router.n_used, shared = spec_.n_ff_shared;
+  return Step::scratch_floats({spec_.router.n_expert, slots * spec_.n_ff, slots * spec_.n_ff,
+                               up_inputs_.any() ? 0 : slots * spec_.n_embd, spec_.n_embd, shared > 0 ? 1 : 0, shared,
+                               shared});
+}
+
+int64_t MoeBlock::max_columns() const {
+  return std::max(spec_.router.n_used * std::max(spec_.n_embd, spec_.n_ff), spec_.n_ff_shared);
+}
+
+void MoeBlock::run(const Worker& worker, Step& step) const {
+  const int64_t tokens = step.tokens, n_embd = spec_.n_embd, slots = spec_.router.n_used, n_shared = spec_.n_ff_shared;
+  Step::Scratch scratch(step);
+  float* logits = scratch.take(spec_.router.n_expert);
+  float *gate = scratch.take(slots * spec_.n_ff), *up = scratch.take(slots * spec_.n_ff);
+  float* gathered = up_inputs_.any() ? nullptr : scratch.take(slots * n_embd);
+  float* out = scratch.take(n_embd);
+  float* open = shared_ ? scratch.take(1) : nullptr;
+  float *shared_gate = scratch.take(n_shared), *shared_up = scratch.take(n_shared);
+  Routing& routing = step.routing;
+
+  worker.phase(Phase::norm);
+  rms_norm(worker, step.kernels, step.x, n_embd, norm_.data(), spec_.eps, step.normed, n_embd, tokens, n_embd);
+  worker.barrier();
+  worker.phase(Phase::rounding);
+  InputForms forms = router_.inputs();
+  if (shared_) forms = forms | shared_->router.inputs() | shared_->gate.inputs() | shared_->up.inputs();
+  step.activations.set(worker, step.normed, tokens, n_embd, forms);
+  worker.barrier();
+  worker.phase(Phase::router);
+  const MatmulJob jobs[] = {{&router_, nullptr, logits, spec_.router.n_expert},
+                            {shared_ ? &shared_->router : nullptr, nullptr, open, 1},
+                            {shared_ ? &shared_->gate : nullptr, nullptr, shared_gate, n_shared},
+                            {shared_ ? &shared_->up : nullptr, nullptr, shared_up, n_shared}};
+  matmul(worker, std::span(jobs, shared_ ? 4 : 1), step.activations);
+  worker.barrier();
+  routing.choose(worker, spec_.router, logits, tokens);
+  if (shared_) gate_shared(worker, step, open, shared_gate, shared_up);
+  worker.barrier();
+  if (worker.index() == 0) routing.group();
+  if (shared_) {
+    worker.phase(Phase::rounding);
+    step.activations.set(worker, shared_gate, tokens, n_shared, shared_->down.inputs());
+    worker.barrier();
+    worker.phase(Phase::ffn_down);
+    matmul(worker, MatmulJob{&shared_->down, nullptr, step.x, n_embd, true}, step.activations);
+  }
+  worker.barrier();
+  worker.phase(Phase::rounding);
+  step.activations.set_groups(worker, step.normed, n_embd, up_inputs_, routing.slot_tokens(), routing.begins(),
+                              gathered);
+  worker.barrier();
+  worker.phase(Phase::experts_up);
+  experts_up(worker, step.kernels, experts_, routing, step.activations, gate, up);
+  worker.barrier();
+  worker.phase(Phase::rounding);
+  step.activations.set_groups(worker, gate, spec_.n_ff, down_inputs_, routing.slots(), routing.begins(), up);
+  worker.barrier();
+  worker.phase(Phase::experts_down);
+  experts_down(worker, step.kernels, experts_, routing, step.activations, out, step.x);
+  worker.barrier();
+}
+
+/// gate = sigmoid(open) silu(gate) ∘ up: what opens the shared expert goes in front of its last matrix, which is
+/// linear.
+void MoeBlock::gate_shared(const Worker& worker, const Step& step, const float* open, float* gate,
+                           const float* up) const {
+  worker.phase(Phase::gating);
+  const int64_t n = spec_.n_ff_shared;
+  const auto [begin, end] = worker.share(step.tokens);
+  for (int64_t t = begin; t < end; ++t) {
+    float* const inner = gate + t * n;
+    step.kernels.vector->swiglu(inner, up + t * n, inner, n);
+    const float weight = 1 / (1 + std::exp(-open[t]));
+    for (int64_t i = 0; i < n; ++i) inner[i] *= weight;
+  }
+}
+
+}  // namespace quern

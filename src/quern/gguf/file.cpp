@@ -224,4 +224,8 @@ Result<std::string_view> File::string(std::string_view key) const {
   return required(find(key), key, "a string", &Value::string);
 }
 
+void File::let_go(std::span<const std::byte> piece) const {
+  for (const MappedFile& map : impl_->maps) map.let_go(piece);
+}
+
 }  // namespace quern::gguf

@@ -80,6 +80,8 @@ class File {
   uint32_t version() const;
   int64_t file_bytes() const;  ///< of all parts
   std::span<const std::filesystem::path> paths() const;
+  /// See MappedFile::let_go.
+  void let_go(std::span<const std::byte> piece) const;
 
  private:
   struct Impl;

@@ -7,6 +7,7 @@
 #include <unistd.h>
 
 #include <cerrno>
+#include <functional>
 #include <utility>
 
 #include "quern/io/atomic_file.h"
@@ -72,6 +73,16 @@ MappedFile& MappedFile::operator=(MappedFile&& other) noexcept {
 
 MappedFile::~MappedFile() {
   if (data_) ::munmap(const_cast<std::byte*>(data_), size_);
+}
+
+void MappedFile::let_go(std::span<const std::byte> piece) const {
+  const auto outside = std::less<const std::byte*>();
+  if (piece.empty() || outside(piece.data(), data_) || outside(data_ + size_, piece.data() + piece.size())) return;
+  // Pages at the ends are shared with neighbours, who read them again from the system's cache if they must.
+  const uintptr_t page = static_cast<uintptr_t>(::sysconf(_SC_PAGESIZE));
+  const uintptr_t begin = reinterpret_cast<uintptr_t>(piece.data()) / page * page;
+  ::madvise(reinterpret_cast<void*>(begin), reinterpret_cast<uintptr_t>(piece.data()) + piece.size() - begin,
+            MADV_DONTNEED);
 }
 
 Result<std::string> read_text_file(const std::filesystem::path& path, size_t limit) {

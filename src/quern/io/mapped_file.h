@@ -20,6 +20,9 @@ class MappedFile {
   ~MappedFile();
 
   std::span<const std::byte> bytes() const { return {data_, size_}; }
+  /// A piece that will hardly be read again: its pages no longer count as this process's memory (the system keeps them
+  /// while it has room). Reading still works. Nothing happens to what lies outside the file.
+  void let_go(std::span<const std::byte> piece) const;
 
  private:
   const std::byte* data_ = nullptr;

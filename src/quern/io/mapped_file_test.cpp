@@ -5,6 +5,7 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
+#include <algorithm>
 #include <fstream>
 #include <thread>
 #include <vector>
@@ -50,6 +51,30 @@ TEST_F(Files, mapped_bytes_are_the_files) {
   EXPECT_EQ(MappedFile::open(dir_ / "empty")->bytes().size(), 0u);
   fs::create_symlink(path, dir_ / "link");
   EXPECT_EQ(MappedFile::open(dir_ / "link")->bytes().size(), 3u);
+}
+
+TEST_F(Files, pages_let_go_leave_memory_and_can_be_read_again) {
+  const fs::path path = dir_ / "file";
+  const size_t pages = 64, page = static_cast<size_t>(::sysconf(_SC_PAGESIZE));
+  std::ofstream(path, std::ios::binary) << std::string(pages * page, 'x');
+  const auto file = MappedFile::open(path);
+  ASSERT_TRUE(file);
+  const auto resident = [] {
+    std::ifstream in("/proc/self/smaps_rollup");
+    std::string key;
+    for (int64_t kib = 0; in >> key; in.ignore(256, '\n'))
+      if (key == "Rss:" && in >> kib) return kib * 1024;
+    return int64_t{-1};
+  };
+  EXPECT_EQ(std::count(file->bytes().begin(), file->bytes().end(), std::byte{'x'}), std::ssize(file->bytes()));
+  const int64_t before = resident();
+  file->let_go(file->bytes().subspan(100, pages * page - 200));
+  ASSERT_GT(before, 0);
+  EXPECT_LT(resident(), before - static_cast<int64_t>((pages - 4) * page));
+  EXPECT_EQ(std::count(file->bytes().begin(), file->bytes().end(), std::byte{'x'}), std::ssize(file->bytes()));
+  const std::vector<std::byte> elsewhere(8 * page, std::byte{1});
+  file->let_go(elsewhere);
+  EXPECT_EQ(std::count(elsewhere.begin(), elsewhere.end(), std::byte{1}), std::ssize(elsewhere));
 }
 
 TEST_F(Files, only_regular_files_are_read) {

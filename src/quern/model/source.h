@@ -73,6 +73,8 @@ class ModelSource {
   /// The tensor whatever its shape; null pointer if there is none.
   const TensorView* find_tensor(TensorName name, int layer = 0) const;
   std::string name(TensorName name, int layer) const;
+  /// The bytes of a tensor, or a part of them, have been taken: MappedFile::let_go.
+  void let_go(std::span<const std::byte> data) const { is_gguf() ? file_->let_go(data) : folder_->let_go(data); }
 
   struct Asked {
     std::string name;

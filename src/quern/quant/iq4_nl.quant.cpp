@@ -10,7 +10,7 @@ struct IQ4NL {
   };
   static constexpr int kElems = 32, kGroup = 32, kCodeBits = 4;
   static constexpr const int8_t* kLevels = kIq4Levels;
-  static int code(const Block& b, int i) { return nibble_of_32(b.codes, i); }
+  static int code(const Block& b, int, int i) { return nibble_of_32(b.codes, i); }
   static uint16_t number(const Block& b) { return half_bits(b.d); }
 };
 static_assert(sizeof(IQ4NL::Block) == 18);

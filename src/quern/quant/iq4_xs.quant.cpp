@@ -13,7 +13,7 @@ struct IQ4XS {
   };
   static constexpr int kElems = 256, kGroup = 32, kCodeBits = 4;
   static constexpr const int8_t* kLevels = kIq4Levels;
-  static int code(const Block& b, int i) { return nibble_of_32(b.codes + i / 32 * 16, i % 32); }
+  static int code(const Block& b, int group, int i) { return nibble_of_32(b.codes + group * 16, i); }
   static uint16_t number(const Block& b) { return half_bits(b.d); }
   static int sub_scale(const Block& b, int group) {
     const int low = b.scales_low[group / 2] >> 4 * (group % 2) & 15;

@@ -11,7 +11,7 @@ struct MXFP4 {
   // E2M1 times two, so that the levels are integers; the scale is 2^(exponent - 127) / 2.
   static constexpr int8_t kLevels[16] = {0, 1, 2, 3, 4, 6, 8, 12, 0, -1, -2, -3, -4, -6, -8, -12};
   static constexpr int kElems = 32, kGroup = 32, kCodeBits = 4;
-  static int code(const Block& b, int i) { return nibble_of_32(b.codes, i); }
+  static int code(const Block& b, int, int i) { return nibble_of_32(b.codes, i); }
   static constexpr bool kExponent = true;
   static uint16_t number(const Block& b) { return b.exponent; }
 };

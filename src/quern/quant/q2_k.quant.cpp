@@ -11,7 +11,7 @@ struct Q2K {
     uint8_t d[2], dmin[2];
   };
   static constexpr int kElems = 256, kGroup = 16, kCodeBits = 2, kZero = 0;
-  static int code(const Block& b, int i) { return b.codes[i / 128 * 32 + i % 32] >> 2 * (i % 128 / 32) & 3; }
+  static int code(const Block& b, int group, int i) { return b.codes[group / 4 * 32 + i] >> 2 * (group % 4) & 3; }
   static uint16_t number(const Block& b) { return half_bits(b.d); }
   static int sub_scale(const Block& b, int group) { return b.scales[group] & 15; }
   static uint16_t min_number(const Block& b) { return half_bits(b.dmin) ^ 0x8000; }  // subtracted

@@ -6,15 +6,15 @@ namespace {
 
 struct Q3K {
   struct Block {
-    uint8_t high[32];    // bit i / 32 of byte i % 32 is the third bit of code i
+    uint8_t high[32];    // bit g of byte i is the third bit of code i of group g
     uint8_t codes[64];   // the lower two bits, as in Q2_K
     uint8_t scales[12];  // sixteen of 6 bits: low nibbles in bytes 0..7, the upper two bits in bytes 8..11
     uint8_t d[2];
   };
   static constexpr int kElems = 256, kGroup = 16, kCodeBits = 3, kZero = 4;
-  static int code(const Block& b, int i) {
-    const int low = b.codes[i / 128 * 32 + i % 32] >> 2 * (i % 128 / 32) & 3;
-    return low | (b.high[i % 32] >> i / 32 & 1) << 2;
+  static int code(const Block& b, int group, int i) {
+    const int low = b.codes[group / 4 * 32 + i] >> 2 * (group % 4) & 3;
+    return low | (b.high[i] >> group & 1) << 2;
   }
   static uint16_t number(const Block& b) { return half_bits(b.d); }
   static int sub_scale(const Block& b, int group) {

@@ -9,7 +9,7 @@ struct Q41 {
     uint8_t d[2], m[2], codes[16];
   };
   static constexpr int kElems = 32, kGroup = 32, kCodeBits = 4, kZero = 0;
-  static int code(const Block& b, int i) { return nibble_of_32(b.codes, i); }
+  static int code(const Block& b, int, int i) { return nibble_of_32(b.codes, i); }
   static uint16_t number(const Block& b) { return half_bits(b.d); }
   static uint16_t min_number(const Block& b) { return half_bits(b.m); }
 };

@@ -11,7 +11,7 @@ struct Q4K {
   };
   static constexpr int kElems = 256, kGroup = 32, kCodeBits = 4, kZero = 0;
   static constexpr bool kSixBits = true;
-  static int code(const Block& b, int i) { return b.codes[i / 64 * 32 + i % 32] >> (i % 64 < 32 ? 0 : 4) & 15; }
+  static int code(const Block& b, int group, int i) { return b.codes[group / 2 * 32 + i] >> group % 2 * 4 & 15; }
   static uint16_t number(const Block& b) { return half_bits(b.d); }
   static int sub_scale(const Block& b, int group) { return k_scale(b.scales, group); }
   static uint16_t min_number(const Block& b) { return half_bits(b.dmin) ^ 0x8000; }  // subtracted

@@ -9,7 +9,7 @@ struct Q50 {
     uint8_t d[2], high[4], codes[16];  // bit i of `high` is the fifth bit of code i
   };
   static constexpr int kElems = 32, kGroup = 32, kCodeBits = 5, kZero = 16;
-  static int code(const Block& b, int i) { return nibble_of_32(b.codes, i) | (b.high[i / 8] >> i % 8 & 1) << 4; }
+  static int code(const Block& b, int, int i) { return nibble_of_32(b.codes, i) | (b.high[i / 8] >> i % 8 & 1) << 4; }
   static uint16_t number(const Block& b) { return half_bits(b.d); }
 };
 static_assert(sizeof(Q50::Block) == 22);

@@ -12,10 +12,10 @@ struct Q6K {
     uint8_t d[2];
   };
   static constexpr int kElems = 256, kGroup = 16, kCodeBits = 6, kZero = 32;
-  static int code(const Block& b, int i) {
-    const int half = i / 128, k = i % 128 / 32, l = i % 32;
-    const int low = b.low[64 * half + 32 * (k % 2) + l] >> (k < 2 ? 0 : 4) & 15;
-    return low | (b.high[32 * half + l] >> 2 * k & 3) << 4;
+  static int code(const Block& b, int group, int i) {
+    const int half = group / 4, k = group % 4;
+    const int low = b.low[64 * half + 32 * (k % 2) + i] >> k / 2 * 4 & 15;
+    return low | (b.high[32 * half + i] >> 2 * k & 3) << 4;
   }
   static uint16_t number(const Block& b) { return half_bits(b.d); }
   static int sub_scale(const Block& b, int group) { return static_cast<int8_t>(b.scales[group]); }

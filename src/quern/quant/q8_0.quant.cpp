@@ -9,7 +9,7 @@ struct Q80 {
     uint8_t d[2], codes[32];  // two's complement; turning the highest bit adds 128
   };
   static constexpr int kElems = 32, kGroup = 32, kCodeBits = 8, kZero = 128;
-  static int code(const Block& b, int i) { return b.codes[i] ^ 0x80; }
+  static int code(const Block& b, int, int i) { return b.codes[i] ^ 0x80; }
   static uint16_t number(const Block& b) { return half_bits(b.d); }
 };
 static_assert(sizeof(Q80::Block) == 34);

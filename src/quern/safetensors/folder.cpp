@@ -182,6 +182,10 @@ const Tensor* Folder::find(std::string_view name) const {
   return it != impl_->tensors.end() && it->name == name ? &*it : nullptr;
 }
 
+void Folder::let_go(std::span<const std::byte> piece) const {
+  for (const MappedFile& map : impl_->maps) map.let_go(piece);
+}
+
 std::optional<fs::path> Folder::tokenizer_json() const {
   const fs::path path = impl_->path / "tokenizer.json";
   return is_file(path) ? std::optional(path) : std::nullopt;

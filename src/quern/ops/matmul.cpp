@@ -55,26 +55,26 @@ void Activations::remember(const Worker& worker, const float* x, int64_t tokens,
   begins_ = begins;
 }
 
-void Activations::round(InputForm form, const float* x, int64_t base, int64_t slots, int64_t slot, int64_t first,
-                        int64_t count, int64_t columns) {
-  const Tiling tiling = Tiling::of(*kernels_.matmul, slots);
-  const int64_t tile = tiling.tile_of(slot), begin = tiling.begin(tile);
-  const int size = tiling.size(tile);
+void Activations::round(InputForm form, const float* x, int64_t columns, const Tile& tile, int token, int64_t first,
+                        int64_t count) {
   const int64_t bytes = input_bytes(form), per = input_columns(form);
   kernels_.rounding->round[static_cast<int>(form)](
-      x + first, count, size, static_cast<int>(slot - begin),
-      packed_[static_cast<int>(form)].data() + (base + begin) * (columns / per) * bytes + first / per * bytes * size);
+      x + first, count, tile.size, token,
+      packed_[static_cast<int>(form)].data() + tile.slot * (columns / per) * bytes + first / per * bytes * tile.size);
 }
 
 void Activations::set(const Worker& worker, const float* x, int64_t tokens, int64_t columns, InputForms forms) {
   remember(worker, x, tokens, columns, forms, {});
+  const Tiling tiling = Tiling::of(*kernels_.matmul, tokens);
   for (int f = 0; f < kInputForms; ++f) {
     if (!forms.wanted[f] || tokens == 0) continue;
     const InputForm form = static_cast<InputForm>(f);
-    const auto [begin, end] = worker.share(tokens * columns, input_columns(form));
+    // Tiles and pieces of their columns, not tokens: those of a tile lie in the same cache lines.
+    const auto [begin, end] = worker.share(tiling.tiles * columns, input_columns(form));
     for (int64_t at = begin; at < end;) {
-      const int64_t token = at / columns, first = at % columns, count = std::min(columns - first, end - at);
-      round(form, x + token * columns, 0, tokens, token, first, count, columns);
+      const int64_t index = at / columns, first = at % columns, count = std::min(columns - first, end - at);
+      const Tile tile = {tiling.begin(index), tiling.size(index)};
+      for (int t = 0; t < tile.size; ++t) round(form, x + (tile.slot + t) * columns, columns, tile, t, first, count);
       at += count;
     }
   }
@@ -91,8 +91,11 @@ void Activations::set_groups(const Worker& worker, const float* x, int64_t colum
     int64_t group = std::upper_bound(begins.begin(), begins.end(), begin) - begins.begin() - 1;
     for (int64_t s = begin; s < end; ++s) {
       while (begins[group + 1] <= s) ++group;
-      round(static_cast<InputForm>(f), x + rows[s] * columns, begins[group], begins[group + 1] - begins[group],
-            s - begins[group], 0, columns, columns);
+      const Tiling tiling = Tiling::of(*kernels_.matmul, begins[group + 1] - begins[group]);
+      const int64_t slot = s - begins[group], index = tiling.tile_of(slot);
+      const Tile tile = {begins[group] + tiling.begin(index), tiling.size(index)};
+      round(static_cast<InputForm>(f), x + rows[s] * columns, columns, tile,
+            static_cast<int>(slot - tiling.begin(index)), 0, columns);
     }
   }
 }

@@ -85,10 +85,13 @@ class Activations {
   friend struct MatrixProduct;
   void remember(const Worker& worker, const float* x, int64_t tokens, int64_t columns, InputForms forms,
                 std::span<const int> begins);
-  /// Rounds columns first .. first + count - 1 of row x, slot number `slot` of the `slots` of a group that begins at
-  /// `base`.
-  void round(InputForm form, const float* x, int64_t base, int64_t slots, int64_t slot, int64_t first, int64_t count,
-             int64_t columns);
+  struct Tile {
+    int64_t slot;  ///< of its first token
+    int size;
+  };
+  /// Rounds columns first .. first + count - 1 of row x, the `token`-th of a tile.
+  void round(InputForm form, const float* x, int64_t columns, const Tile& tile, int token, int64_t first,
+             int64_t count);
 
   const KernelTable& kernels_;
   std::span<std::byte> packed_[kInputForms];

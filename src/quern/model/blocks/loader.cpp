@@ -26,6 +26,7 @@ Result<Matrix> Loader::pack(const TensorView& view) {
   }
   Matrix matrix = Matrix::pack(view, context_.kernels, context_.pool);
   weight_bytes_ += matrix.bytes();
+  source_.let_go(view.data);  // memory holds one copy of the weights
   QUERN_TRY_STATUS(report(static_cast<int64_t>(view.data.size())));
   return matrix;
 }

@@ -20,9 +20,8 @@ namespace {
 constexpr int64_t kReserve = int64_t{256} << 20;
 /// Shortest context worth starting with.
 constexpr int64_t kLeastTokens = 64;
-/// Tokens of the largest step, and what one of them takes of scratch memory, in bytes per column of the residual
-/// stream: the stream, its norm, queries, keys, values, the feed-forward part, all float32.
-constexpr int64_t kStepTokens = 512, kScratchPerColumn = 64;
+/// Tokens of the largest step.
+constexpr int64_t kStepTokens = 512;
 
 std::optional<int64_t> read_number(const fs::path& path) {
   std::ifstream in(path);
@@ -90,7 +89,7 @@ int64_t memory_room(int64_t budget_bytes) { return budget_bytes > 0 ? budget_byt
 
 int64_t memory_needed(const Model& model, KvType kv, int64_t tokens, int sequences) {
   const int64_t checkpoints = checkpoint_bytes(model.state(), kv);
-  const int64_t scratch = kStepTokens * model.info().n_embd * kScratchPerColumn + 4 * model.info().n_vocab;
+  const int64_t scratch = kStepTokens * model.info().token_bytes + 4 * model.info().n_vocab;
   // The blobs of a step are copies while a checkpoint holds the ones before it: one more of them.
   return scratch +
          sequences * (state_bytes(model.state(), kv, tokens, kStepTokens) + (kSessionCheckpoints + 1) * checkpoints);

@@ -66,7 +66,7 @@ TEST(AvailableMemory, the_first_version_of_groups_is_read_too) {
 class Outline : public Model {
  public:
   Outline() {
-    info_.n_embd = 64, info_.n_vocab = 1000, info_.context_length = 100000;
+    info_.n_embd = 64, info_.n_vocab = 1000, info_.context_length = 100000, info_.token_bytes = 4096;
     items_.push_back({.kind = StateKind::rows, .layer = 0, .heads = 2, .key_width = 64, .value_width = 64});
     items_.push_back(
         {.kind = StateKind::window, .layer = 1, .heads = 2, .key_width = 64, .value_width = 64, .window = 200});

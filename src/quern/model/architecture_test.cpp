@@ -43,6 +43,24 @@ TEST_P(EveryTinyVariant, loads_and_answers_with_numbers) {
   EXPECT_GT(largest, 0.01f);
 }
 
+/// The workspace grows by doubling and leaves the ends of its pieces unused: it may hold twice what is taken, and a
+/// half.
+TEST_P(EveryTinyVariant, takes_the_work_space_that_it_says) {
+  Pool pool(2);
+  auto tiny = load_tiny(GetParam(), pool);
+  ASSERT_TRUE(tiny) << tiny.error().message;
+  const Model& model = *tiny->model;
+  constexpr int kTokens = 400;
+  const auto tokens = random_tokens(kTokens, model.info().n_vocab, 3);
+  SequenceState state(model.state(), KvType::f32);
+  const quern::Run run{0, kTokens, 0, state.prepare(kTokens)};
+  Workspace workspace;
+  model.forward({tokens, {&run, 1}, {}}, workspace, pool, {});
+  const int64_t said = kTokens * model.info().token_bytes;
+  EXPECT_GE(workspace.bytes(), said / 2);
+  EXPECT_LE(workspace.bytes(), 5 * said / 2 + (1 << 17));
+}
+
 TEST_P(EveryArchitecture, outline_has_the_facts_without_the_weights) {
   Pool pool(1);
   auto tiny = load_tiny(architecture(), pool);

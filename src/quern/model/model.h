@@ -58,6 +58,7 @@ struct ModelInfo {
   int64_t parameters = 0, active_parameters = 0;
   int64_t weight_bytes = 0;  ///< as packed in memory
   int64_t step_bytes = 0;    ///< weights a decode step of one token reads
+  int64_t token_bytes = 0;   ///< work space that `forward` takes for each token of a step, about
 };
 
 /// Weights and forward pass of one model. Immutable after load; `forward` may run for several callers, each with its

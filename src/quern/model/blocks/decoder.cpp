@@ -46,7 +46,8 @@ class Decoder final : public Model {
              .parameters = loader.parameters(),
              .active_parameters = loader.active_parameters(),
              .weight_bytes = loader.weight_bytes(),
-             .step_bytes = loader.step_bytes()};  // the embedding stays in the file, and a row of it is nothing
+             .step_bytes = loader.step_bytes(),  // the embedding stays in the file, and a row of it is nothing
+             .token_bytes = step_sizes_.token_bytes()};
     return loader.finish();
   }
 

@@ -26,6 +26,10 @@ struct StepSizes {
   int64_t max_columns = 0;            ///< of any matrix
   int max_experts = 0, max_used = 0;  ///< of any router
 
+  /// Memory of a step for each of its tokens: the stream, its norm, scratch, and inputs of matmuls, which in all their
+  /// forms take no more than floats would.
+  int64_t token_bytes() const { return 4 * (2 * n_embd + scratch_floats + max_columns); }
+
   template <typename Block>
   void include(const Block& block) {
     scratch_floats = std::max(scratch_floats, block.scratch_floats());

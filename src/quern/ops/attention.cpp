@@ -31,7 +31,8 @@ class Deal {
   int64_t load_[kMost] = {};
 };
 
-void store_run(Deal& deal, const KernelTable& kernels, const AttentionRun& run, const float* k, const float* v) {
+void store_run(Deal& deal, const KernelTable& kernels, const AttentionRun& run, const float* k, const float* v,
+               FunctionRef<void(int64_t, int)> prepare) {
   const KvLayout& layout = run.kv.layout;
   const int type = static_cast<int>(layout.type);
   for (int done = 0; done < run.count;) {
@@ -40,6 +41,7 @@ void store_run(Deal& deal, const KernelTable& kernels, const AttentionRun& run, 
     const int count = std::min(run.count - done, kKvPageTokens - slot);
     for (int head = 0; head < layout.heads; ++head) {
       if (!deal.mine(count)) continue;
+      for (int64_t t = run.first + done; t < run.first + done + count; ++t) prepare(t, head);
       std::byte* keys = run.kv.pages[position / kKvPageTokens] + head * layout.head_bytes();
       const int64_t token = run.first + done, k_stride = int64_t{layout.heads} * layout.key_width,
                     v_stride = int64_t{layout.heads} * layout.value_width;
@@ -111,9 +113,9 @@ void attend_run(Deal& deal, const KernelTable& kernels, const AttentionArgs& arg
 }  // namespace
 
 void store_kv(const Worker& worker, const KernelTable& kernels, std::span<const AttentionRun> runs, const float* k,
-              const float* v) {
+              const float* v, FunctionRef<void(int64_t, int)> prepare) {
   Deal deal(worker);
-  for (const AttentionRun& run : runs) store_run(deal, kernels, run, k, v);
+  for (const AttentionRun& run : runs) store_run(deal, kernels, run, k, v, prepare);
 }
 
 void attention(const Worker& worker, const KernelTable& kernels, const AttentionArgs& args) {

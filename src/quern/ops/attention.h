@@ -4,6 +4,7 @@
 #include <cstdint>
 #include <span>
 
+#include "quern/base/function_ref.h"
 #include "quern/kernels/kernel_table.h"
 #include "quern/ops/kv.h"
 #include "quern/parallel/pool.h"
@@ -19,9 +20,14 @@ struct AttentionRun {
 };
 
 /// Writes keys [tokens, heads * key_width] and values [tokens, heads * value_width] of all runs into their pages.
-/// The workers split (head, token); a barrier must follow before `attention` reads.
+/// The workers split (head, token); a barrier must follow before `attention` reads. `prepare(token, head)` is called
+/// before the keys of a head are read, once for each, by who stores them.
 void store_kv(const Worker& worker, const KernelTable& kernels, std::span<const AttentionRun> runs, const float* k,
-              const float* v);
+              const float* v, FunctionRef<void(int64_t, int)> prepare);
+inline void store_kv(const Worker& worker, const KernelTable& kernels, std::span<const AttentionRun> runs,
+                     const float* k, const float* v) {
+  store_kv(worker, kernels, runs, k, v, [](int64_t, int) {});
+}
 
 /// Causal softmax attention, grouped queries, float32 inside: query head h reads kv head h / (q_heads / kv_heads).
 /// A token at position p sees p - window + 1 .. p (window <= 0: everything). Keys are walked in blocks anchored at

@@ -56,7 +56,7 @@ void layer(benchmark::State& state, int64_t tokens, int threads) {
   const auto x = normal_floats(tokens * kEmbd), logits = normal_floats(16 * tokens * kRouter.n_expert);
   std::vector<float> scores, y(tokens * kEmbd), gate(slots * kFf), up(gate), out(tokens * kEmbd);
   Workspace workspace;
-  Activations inputs(workspace, kernels, slots, kEmbd);
+  Activations inputs(workspace, kernels, pool.size(), slots, kEmbd, 0);
   Routing routing(workspace, tokens, kRouter.n_expert, kRouter.n_used);
   const InputForms forms = experts.gate[0].inputs();
   int64_t step = 0;
@@ -94,7 +94,7 @@ void dense(benchmark::State& state, int64_t tokens, int threads) {
   const auto x = normal_floats(tokens * kEmbd);
   std::vector<float> y(tokens * matrix.rows());
   Workspace workspace;
-  Activations inputs(workspace, kernels, tokens, kEmbd);
+  Activations inputs(workspace, kernels, pool.size(), tokens, kEmbd, 0);
   for (auto _ : state) {
     pool.run([&](const Worker& worker) {
       inputs.set(worker, x.data(), tokens, kEmbd, matrix.inputs());

@@ -190,7 +190,7 @@ struct Layer {
                          std::span<const float> before, int threads) const {
     const int64_t tokens = std::ssize(x) / n_embd, slots = tokens * spec.n_used;
     Workspace workspace;
-    Activations inputs(workspace, kernels, slots, std::max(n_embd, n_ff));
+    Activations inputs(workspace, kernels, threads, slots, std::max(n_embd, n_ff), 0);
     Routing routing(workspace, tokens, spec.n_expert, spec.n_used);
     std::vector<float> scores(logits.begin(), logits.end()), y(before.begin(), before.end());
     std::vector<float> gate(slots * n_ff, kNaN), up(gate), gathered(slots * n_embd, kNaN), out(tokens * n_embd, kNaN);

@@ -2,6 +2,7 @@
 #include "quern/ops/matmul.h"
 
 #include <algorithm>
+#include <memory>
 
 #include "quern/base/check.h"
 
@@ -30,41 +31,58 @@ int64_t panels_of(const Matrix& m) { return (m.rows() + kPanelRows - 1) / kPanel
 
 }  // namespace
 
-Activations::Activations(Workspace& workspace, const KernelTable& kernels, int64_t max_tokens, int64_t max_columns)
-    : kernels_(kernels) {
+Activations::Packed Activations::take(Workspace& workspace, int64_t tokens, int64_t columns) const {
+  Packed packed;
   for (int f = 0; f < kInputForms; ++f) {
     const InputForm form = static_cast<InputForm>(f);
-    packed_[f] = workspace.take<std::byte>(max_tokens * (max_columns / input_columns(form)) * input_bytes(form));
+    packed.of_form[f] = workspace.take<std::byte>(tokens * (columns / input_columns(form)) * input_bytes(form)).data();
+  }
+  return packed;
+}
+
+Activations::Activations(Workspace& workspace, const KernelTable& kernels, int workers, int64_t max_tokens,
+                         int64_t max_columns, int64_t own_columns)
+    : kernels_(kernels),
+      max_tokens_(max_tokens),
+      max_columns_(max_columns),
+      own_columns_(own_columns),
+      shared_(take(workspace, max_tokens, max_columns)),
+      own_(workspace.take<Own>(workers)),
+      views_(workspace.take<View>(workers)) {
+  const int64_t few = std::min<int64_t>(max_tokens, kernels.matmul->tokens);
+  for (int w = 0; w < workers; ++w) {
+    std::construct_at(&own_[w],
+                      Own{workspace.take<float>(few * own_columns).data(), take(workspace, few, own_columns)});
+    std::construct_at(&views_[w]);
   }
 }
 
-void Activations::remember(const Worker& worker, const float* x, int64_t tokens, int64_t columns, InputForms forms,
-                           std::span<const int> begins) {
-  for (int f = 0; f < kInputForms; ++f) {
-    if (!forms.wanted[f]) continue;
-    const InputForm form = static_cast<InputForm>(f);
-    QUERN_CHECK(columns % input_columns(form) == 0, "int8 inputs come in whole groups of columns");
-    QUERN_CHECK(tokens * (columns / input_columns(form)) * input_bytes(form) <= std::ssize(packed_[f]),
-                "more inputs than the activations hold");
-  }
-  if (worker.index() > 0) return;
-  x_ = x;
-  tokens_ = tokens;
-  columns_ = columns;
-  forms_ = forms;
-  begins_ = begins;
+void Activations::remember(const Worker& worker, const View& view, int64_t room_tokens, int64_t room_columns) {
+  for (int f = 0; f < kInputForms; ++f)
+    QUERN_CHECK(!view.forms.wanted[f] || view.columns % input_columns(static_cast<InputForm>(f)) == 0,
+                "int8 inputs come in whole groups of columns");
+  QUERN_CHECK(!view.forms.any() || view.tokens * view.columns <= room_tokens * room_columns,
+              "more inputs than the activations hold");
+  views_[worker.index()] = view;
 }
 
 void Activations::round(InputForm form, const float* x, int64_t columns, const Tile& tile, int token, int64_t first,
-                        int64_t count) {
+                        int64_t count, const Packed& to) const {
   const int64_t bytes = input_bytes(form), per = input_columns(form);
   kernels_.rounding->round[static_cast<int>(form)](
       x + first, count, tile.size, token,
-      packed_[static_cast<int>(form)].data() + tile.slot * (columns / per) * bytes + first / per * bytes * tile.size);
+      to.of_form[static_cast<int>(form)] + tile.slot * (columns / per) * bytes + first / per * bytes * tile.size);
+}
+
+void Activations::round_tile(const float* x, int64_t columns, InputForms forms, const Tile& tile,
+                             const Packed& to) const {
+  for (int f = 0; f < kInputForms; ++f)
+    for (int t = 0; forms.wanted[f] && t < tile.size; ++t)
+      round(static_cast<InputForm>(f), x + (tile.slot + t) * columns, columns, tile, t, 0, columns, to);
 }
 
 void Activations::set(const Worker& worker, const float* x, int64_t tokens, int64_t columns, InputForms forms) {
-  remember(worker, x, tokens, columns, forms, {});
+  remember(worker, {x, tokens, columns, forms, {}, shared_}, max_tokens_, max_columns_);
   const Tiling tiling = Tiling::of(*kernels_.matmul, tokens);
   for (int f = 0; f < kInputForms; ++f) {
     if (!forms.wanted[f] || tokens == 0) continue;
@@ -74,15 +92,46 @@ void Activations::set(const Worker& worker, const float* x, int64_t tokens, int6
     for (int64_t at = begin; at < end;) {
       const int64_t index = at / columns, first = at % columns, count = std::min(columns - first, end - at);
       const Tile tile = {tiling.begin(index), tiling.size(index)};
-      for (int t = 0; t < tile.size; ++t) round(form, x + (tile.slot + t) * columns, columns, tile, t, first, count);
+      for (int t = 0; t < tile.size; ++t)
+        round(form, x + (tile.slot + t) * columns, columns, tile, t, first, count, shared_);
       at += count;
     }
   }
 }
 
+void Activations::make(const Worker& worker, int64_t tokens, int64_t columns, InputForms forms, float* rows,
+                       FunctionRef<void(int64_t, float*)> row) {
+  const bool few = tokens <= kernels_.matmul->tokens && columns <= own_columns_;
+  const Own& own = own_[worker.index()];
+  if (few) rows = own.rows;
+  const Packed& packed = few ? own.packed : shared_;
+  remember(worker, {rows, tokens, columns, forms, {}, packed}, max_tokens_, few ? own_columns_ : max_columns_);
+  const Tiling tiling = Tiling::of(*kernels_.matmul, tokens);
+  const Worker::Range tiles = few ? Worker::Range{0, tiling.tiles} : worker.share(tiling.tiles);
+  for (int64_t index = tiles.begin; index < tiles.end; ++index) {
+    const Tile tile = {tiling.begin(index), tiling.size(index)};
+    for (int64_t t = tile.slot; t < tile.slot + tile.size; ++t) row(t, rows + t * columns);
+    round_tile(rows, columns, forms, tile, packed);
+  }
+  if (!few) worker.barrier();
+}
+
+void Activations::set_columns(const Worker& worker, const float* x, int64_t tokens, int64_t columns, InputForms forms,
+                              int64_t first, int64_t last) {
+  remember(worker, {x, tokens, columns, forms, {}, shared_}, max_tokens_, max_columns_);
+  if (first >= last) return;
+  const Tiling tiling = Tiling::of(*kernels_.matmul, tokens);
+  for (int f = 0; f < kInputForms; ++f)
+    for (int64_t index = 0; forms.wanted[f] && index < tiling.tiles; ++index) {
+      const Tile tile = {tiling.begin(index), tiling.size(index)};
+      for (int t = 0; t < tile.size; ++t)
+        round(static_cast<InputForm>(f), x + (tile.slot + t) * columns, columns, tile, t, first, last - first, shared_);
+    }
+}
+
 void Activations::set_groups(const Worker& worker, const float* x, int64_t columns, InputForms forms,
                              std::span<const int> rows, std::span<const int> begins, float* floats) {
-  remember(worker, floats, std::ssize(rows), columns, forms, begins);
+  remember(worker, {floats, std::ssize(rows), columns, forms, begins, shared_}, max_tokens_, max_columns_);
   const auto [begin, end] = worker.share(std::ssize(rows));
   if (!forms.any())
     for (int64_t s = begin; s < end; ++s) std::copy_n(x + rows[s] * columns, columns, floats + s * columns);
@@ -95,7 +144,7 @@ void Activations::set_groups(const Worker& worker, const float* x, int64_t colum
       const int64_t slot = s - begins[group], index = tiling.tile_of(slot);
       const Tile tile = {begins[group] + tiling.begin(index), tiling.size(index)};
       round(static_cast<InputForm>(f), x + rows[s] * columns, columns, tile,
-            static_cast<int>(slot - tiling.begin(index)), 0, columns);
+            static_cast<int>(slot - tiling.begin(index)), 0, columns, shared_);
     }
   }
 }
@@ -103,17 +152,19 @@ void Activations::set_groups(const Worker& worker, const float* x, int64_t colum
 struct MatrixProduct {
   /// Panels first .. last - 1 times the inputs of a group, slots slot .. slot + count - 1.
   const MatmulJob& job;
-  const Activations& x;
+  const Activations::View& x;
   int64_t first, last;
   int64_t slot, count;
 
-  static MatrixProduct of_group(const MatmulJob& job, const Activations& x, int64_t first, int64_t last, int group) {
-    if (x.begins_.empty()) return {job, x, first, last, 0, x.tokens_};
-    return {job, x, first, last, x.begins_[group], x.begins_[group + 1] - x.begins_[group]};
+  static MatrixProduct of_group(const Worker& worker, const MatmulJob& job, const Activations& inputs, int64_t first,
+                                int64_t last, int group) {
+    const Activations::View& x = inputs.views_[worker.index()];
+    if (x.begins.empty()) return {job, x, first, last, 0, x.tokens};
+    return {job, x, first, last, x.begins[group], x.begins[group + 1] - x.begins[group]};
   }
 
   void run() const {
-    QUERN_CHECK(job.weight->columns_ == x.columns_, "inputs have as many columns as the matrix");
+    QUERN_CHECK(job.weight->columns_ == x.columns, "inputs have as many columns as the matrix");
     if (job.weight->integer_)
       integers();
     else
@@ -142,14 +193,14 @@ struct MatrixProduct {
     const Matrix& w = *job.weight;
     const MatmulKernels& kernels = *w.kernels_->matmul;
     const InputForm form = input_form(w.scales_);
-    QUERN_CHECK(x.forms_.wanted[static_cast<int>(form)], "inputs were rounded for this matrix");
+    QUERN_CHECK(x.forms.wanted[static_cast<int>(form)], "inputs were rounded for this matrix");
     const Tiling tiling = Tiling::of(kernels, count);
     const int64_t token_bytes = w.columns_ / input_columns(form) * input_bytes(form);
     in_blocks(tiling, [&](int64_t tile, int64_t begin, int64_t end) {
       const int size = tiling.size(tile);
       const int64_t token = slot + tiling.begin(tile);
       const auto call = kernels.tile[static_cast<int>(w.codes_)][static_cast<int>(w.scales_)][size - 1];
-      const std::byte* inputs = x.packed_[static_cast<int>(form)].data() + token * token_bytes;
+      const std::byte* inputs = x.packed.of_form[static_cast<int>(form)] + token * token_bytes;
       const int64_t step = kernels.panels[size - 1];
       for (int64_t panel = begin; panel < end; panel += step)
         call({panel_data(panel), w.panel_bytes_, inputs, w.columns_ / kGroupColumns, w.table_,
@@ -165,7 +216,7 @@ struct MatrixProduct {
       const int64_t token = slot + tiling.begin(tile);
       const auto call = kernels.tile[static_cast<int>(w.floats_)][tiling.size(tile) - 1];
       for (int64_t panel = begin; panel < end; ++panel)
-        call({panel_data(panel), x.x_ + token * x.columns_, x.columns_, x.columns_, output(panel, 1, token)});
+        call({panel_data(panel), x.x + token * x.columns, x.columns, x.columns, output(panel, 1, token)});
     });
   }
 };
@@ -178,13 +229,14 @@ void matmul(const Worker& worker, std::span<const MatmulJob> jobs, const Activat
   for (const MatmulJob& job : jobs) {
     const int64_t count = panels_of(*job.weight);
     const int64_t from = std::max(begin - first, int64_t{0}), to = std::min(end - first, count);
-    if (from < to) MatrixProduct::of_group(job, x, from, to, 0).run();
+    if (from < to) MatrixProduct::of_group(worker, job, x, from, to, 0).run();
     first += count;
   }
 }
 
-void matmul_piece(const MatmulJob& job, int64_t first_panel, int64_t last_panel, const Activations& x, int group) {
-  MatrixProduct::of_group(job, x, first_panel, last_panel, group).run();
+void matmul_piece(const Worker& worker, const MatmulJob& job, int64_t first_panel, int64_t last_panel,
+                  const Activations& x, int group) {
+  MatrixProduct::of_group(worker, job, x, first_panel, last_panel, group).run();
 }
 
 }  // namespace quern

@@ -5,6 +5,7 @@
 #include <cstdint>
 #include <span>
 
+#include "quern/base/function_ref.h"
 #include "quern/kernels/kernel_table.h"
 #include "quern/kernels/matmul.h"
 #include "quern/ops/matmul_memory.h"
@@ -65,14 +66,27 @@ class Matrix {
 
 /// Inputs of matmuls, [tokens, columns]: the floats, and where a matrix wants them the same rounded to int8.
 /// Rounding: per 32 or 128 columns, d = max|x| / 127, q = round to nearest even (x * (127 / max|x|)).
+/// Values are set again for every phase; each worker keeps its own view of what was set last.
 class Activations {
  public:
-  /// Takes its memory from `workspace`. Values may be set again for the next layer.
-  Activations(Workspace& workspace, const KernelTable& kernels, int64_t max_tokens, int64_t max_columns);
+  /// Takes its memory from `workspace`. `own_columns`: most columns of rows that are made (see `make`).
+  Activations(Workspace& workspace, const KernelTable& kernels, int workers, int64_t max_tokens, int64_t max_columns,
+              int64_t own_columns);
 
   /// Every worker converts its share of x [tokens, columns] (row stride = columns); the caller puts a barrier before x
   /// is complete and one after this. x must stay valid. Without forms: only remember the floats.
   void set(const Worker& worker, const float* x, int64_t tokens, int64_t columns, InputForms forms);
+
+  /// Sets rows that are cheaper made than waited for: row(token, out) writes one, the same on every worker. Few tokens
+  /// every worker makes for itself; of more each makes some, in `rows` [tokens, columns], and a barrier ends it. Ready
+  /// for products on return, in either case.
+  void make(const Worker& worker, int64_t tokens, int64_t columns, InputForms forms, float* rows,
+            FunctionRef<void(int64_t, float*)> row);
+
+  /// Rounds columns first .. last - 1 of x [tokens, columns], which this worker alone wrote: whole input_columns of
+  /// each form. All workers together cover all columns, then comes a barrier.
+  void set_columns(const Worker& worker, const float* x, int64_t tokens, int64_t columns, InputForms forms,
+                   int64_t first, int64_t last);
 
   /// Inputs in groups, each for matrices of its own (experts): slot s holds row rows[s] of x, group g the slots
   /// begins[g]
@@ -83,23 +97,37 @@ class Activations {
 
  private:
   friend struct MatrixProduct;
-  void remember(const Worker& worker, const float* x, int64_t tokens, int64_t columns, InputForms forms,
-                std::span<const int> begins);
+  struct Packed {
+    std::byte* of_form[kInputForms];
+  };
+  struct alignas(64) View {
+    const float* x = nullptr;
+    int64_t tokens = 0, columns = 0;
+    InputForms forms;
+    std::span<const int> begins;  // empty: one group
+    Packed packed;
+  };
   struct Tile {
     int64_t slot;  ///< of its first token
     int size;
   };
+  Packed take(Workspace& workspace, int64_t tokens, int64_t columns) const;
+  /// Checks that the forms fit `tokens` of the memory's `room` and remembers all that for the worker.
+  void remember(const Worker& worker, const View& view, int64_t room_tokens, int64_t room_columns);
   /// Rounds columns first .. first + count - 1 of row x, the `token`-th of a tile.
-  void round(InputForm form, const float* x, int64_t columns, const Tile& tile, int token, int64_t first,
-             int64_t count);
+  void round(InputForm form, const float* x, int64_t columns, const Tile& tile, int token, int64_t first, int64_t count,
+             const Packed& to) const;
+  void round_tile(const float* x, int64_t columns, InputForms forms, const Tile& tile, const Packed& to) const;
 
   const KernelTable& kernels_;
-  std::span<std::byte> packed_[kInputForms];
-  // Written by worker 0 in `set`, read by all after the barrier.
-  const float* x_ = nullptr;
-  int64_t tokens_ = 0, columns_ = 0;
-  InputForms forms_;
-  std::span<const int> begins_;  // empty: one group
+  int64_t max_tokens_, max_columns_, own_columns_;
+  Packed shared_;
+  struct Own {
+    float* rows;
+    Packed packed;
+  };
+  std::span<Own> own_;     // by worker
+  std::span<View> views_;  // by worker, who alone writes and reads it
 };
 
 /// One product of a phase: y[t * stride + r] = Σ_c W[r, c] x[t, c] + bias[r]  (+ y before, with `add`).
@@ -118,6 +146,7 @@ inline void matmul(const Worker& worker, const MatmulJob& job, const Activations
 
 /// A piece of a product for one worker alone: panels [first, last) of the matrix (16 rows each) times the inputs of one
 /// group. y holds a row per slot: y[s * stride + r].
-void matmul_piece(const MatmulJob& job, int64_t first_panel, int64_t last_panel, const Activations& x, int group);
+void matmul_piece(const Worker& worker, const MatmulJob& job, int64_t first_panel, int64_t last_panel,
+                  const Activations& x, int group);
 
 }  // namespace quern

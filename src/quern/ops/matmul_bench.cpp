@@ -63,7 +63,7 @@ void multiply(benchmark::State& state, const QuantType& type, Isa isa, int64_t r
   std::normal_distribution<float> normal;
   for (float& v : x) v = normal(random);
   Workspace workspace;
-  Activations inputs(workspace, kernels, tokens, columns);
+  Activations inputs(workspace, kernels, pool.size(), tokens, columns, 0);
   for (auto _ : state) {
     pool.run([&](const Worker& worker) {
       inputs.set(worker, x.data(), tokens, columns, layers[0].inputs());
@@ -108,8 +108,8 @@ void round_inputs(benchmark::State& state, Isa isa, InputForm form) {
   const KernelTable& kernels = kernel_table(isa);
   const std::vector<float> x(kTokens * kColumns, 0.5f);
   Workspace workspace;
-  Activations inputs(workspace, kernels, kTokens, kColumns);
   Pool pool(1);
+  Activations inputs(workspace, kernels, pool.size(), kTokens, kColumns, 0);
   InputForms forms;
   forms.wanted[static_cast<int>(form)] = true;
   for (auto _ : state) pool.run([&](const Worker& worker) { inputs.set(worker, x.data(), kTokens, kColumns, forms); });

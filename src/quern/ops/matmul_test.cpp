@@ -72,7 +72,7 @@ struct Product {
                                      const float* bias = nullptr, bool add = false, float before = kUntouched) {
     const int64_t columns = matrices[0]->columns();
     Workspace workspace;
-    Activations inputs(workspace, kernels, tokens, columns);
+    Activations inputs(workspace, kernels, pool.size(), tokens, columns, 0);
     std::vector<std::vector<float>> y;
     std::vector<MatmulJob> jobs;
     InputForms forms;
@@ -278,6 +278,42 @@ TEST(Matmul, jobs_share_the_inputs_and_the_workers) {
     const auto together = product.of(pointers, x, 6);
     for (size_t i = 0; i < matrices.size(); ++i) EXPECT_EQ(together[i], product.of(matrices[i], x, 6)) << i;
   });
+}
+
+// However inputs come to be, in whatever share of whichever worker: the same bytes, so the same products.
+TEST(Matmul, inputs_made_or_set_by_columns_are_the_inputs) {
+  constexpr int64_t kColumns = 512, kRows = 40;
+  for (std::string_view name : {"Q4_K", "Q8_0", "F32"}) {
+    const Weights weights(type_named(name), kRows, kColumns, 55);
+    on_every_level([&](const KernelTable& kernels) {
+      for (int threads : {1, 2, 3}) {
+        Pool pool(threads);
+        const Matrix matrix = Matrix::pack(weights.view(), kernels, pool);
+        for (int64_t tokens : {1, 3, 8, 9, 21}) {
+          const std::vector<float> x = random_inputs(tokens * kColumns, 56);
+          const std::vector<float> expected = Product{pool, kernels}.of(matrix, x, tokens);
+          Workspace workspace;
+          Activations inputs(workspace, kernels, threads, tokens, kColumns, kColumns);
+          std::vector<float> made(expected.size(), kUntouched), by_columns(made), rows(tokens * kColumns);
+          const auto multiply = [&](const Worker& worker, std::vector<float>& y) {
+            matmul(worker, MatmulJob{&matrix, nullptr, y.data(), kRows + 1}, inputs);
+          };
+          pool.run([&](const Worker& worker) {
+            inputs.make(worker, tokens, kColumns, matrix.inputs(), rows.data(),
+                        [&](int64_t t, float* row) { std::copy_n(x.data() + t * kColumns, kColumns, row); });
+            multiply(worker, made);
+            worker.barrier();
+            const auto [first, last] = worker.share(kColumns, 128);
+            inputs.set_columns(worker, x.data(), tokens, kColumns, matrix.inputs(), first, last);
+            worker.barrier();
+            multiply(worker, by_columns);
+          });
+          EXPECT_EQ(made, expected) << name << ", " << tokens << " tokens, " << threads << " threads";
+          EXPECT_EQ(by_columns, expected) << name << ", " << tokens << " tokens, " << threads << " threads";
+        }
+      }
+    });
+  }
 }
 
 TEST(Matmul, adds_bias_and_what_was_there) {

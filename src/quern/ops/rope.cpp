@@ -64,15 +64,18 @@ void rope_table(const Worker& worker, const Rope& rope, std::span<const int64_t>
   }
 }
 
+void turn(const KernelTable& kernels, const Rope& rope, const float* table, float* head, int64_t t) {
+  const int64_t pairs = static_cast<int64_t>(rope.inv_freq.size());
+  const float* cosines = table + t * 2 * pairs;
+  const auto rotate = rope.pairs == RopePairs::halves ? kernels.vector->rope_halves : kernels.vector->rope_interleaved;
+  rotate(head, cosines, cosines + pairs, pairs);
+}
+
 void apply_rope(const Worker& worker, const KernelTable& kernels, const Rope& rope, const float* table, float* x,
                 int64_t stride, int64_t tokens, int heads, int head_width) {
-  const int64_t pairs = static_cast<int64_t>(rope.inv_freq.size());
-  const auto rotate = rope.pairs == RopePairs::halves ? kernels.vector->rope_halves : kernels.vector->rope_interleaved;
   const auto [begin, end] = worker.share(tokens * heads);
-  for (int64_t i = begin; i < end; ++i) {
-    const float* cosines = table + i / heads * 2 * pairs;
-    rotate(x + i / heads * stride + i % heads * head_width, cosines, cosines + pairs, pairs);
-  }
+  for (int64_t i = begin; i < end; ++i)
+    turn(kernels, rope, table, x + i / heads * stride + i % heads * head_width, i / heads);
 }
 
 }  // namespace quern

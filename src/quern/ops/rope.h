@@ -39,6 +39,9 @@ void scale_yarn(std::vector<double>& inv_freq, double base, const YarnScaling& s
 /// cos and sin for the tokens of a step: [tokens, 2, d/2]. Workers split the tokens.
 void rope_table(const Worker& worker, const Rope& rope, std::span<const int64_t> positions, float* table);
 
+/// Rotates one head of token t in place.
+void turn(const KernelTable& kernels, const Rope& rope, const float* table, float* head, int64_t t);
+
 /// Rotates the heads of x [tokens, stride] in place; heads are head_width apart.
 void apply_rope(const Worker& worker, const KernelTable& kernels, const Rope& rope, const float* table, float* x,
                 int64_t stride, int64_t tokens, int heads, int head_width);

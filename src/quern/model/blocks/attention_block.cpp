@@ -1,11 +1,12 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "quern/model/blocks/attention_block.h"
 
+#include <algorithm>
 #include <cmath>
 #include <iterator>
 
 #include "quern/base/check.h"
-#include "quern/ops/elementwise.h"
+#include "quern/kernels/vector.h"
 
 namespace quern {
 namespace {
@@ -66,70 +67,111 @@ int64_t AttentionBlock::scratch_floats() const {
       {spec_.q_width(), spec_.k_width(), spec_.v_width(), spec_.out_width(), gate_ ? spec_.out_width() : 0});
 }
 
-void AttentionBlock::run(const Worker& worker, Step& step, int item) const {
-  const int64_t tokens = step.tokens, n_embd = spec_.n_embd;
-  const int64_t q_width = spec_.q_width(), k_width = spec_.k_width(), v_width = spec_.v_width(),
-                out_width = spec_.out_width();
-  Step::Scratch scratch(step);
-  float *q = scratch.take(q_width), *k = scratch.take(k_width), *v = scratch.take(v_width),
-        *out = scratch.take(out_width);
-  float* gate = gate_ ? scratch.take(out_width) : nullptr;
+/// The pieces of scratch, each [tokens, its width]; null where a part of the block has no use for it.
+struct AttentionBlock::Heads {
+  float *q = nullptr, *gate = nullptr, *out = nullptr, *k = nullptr, *v = nullptr;
 
-  worker.phase(Phase::norm);
-  rms_norm(worker, step.kernels, step.x, n_embd, norm_.data(), spec_.eps, step.normed, n_embd, tokens, n_embd);
-  worker.barrier();
-  worker.phase(Phase::rounding);
-  const InputForms forms = q_.inputs() | k_.inputs() | v_.inputs();
-  step.activations.set(worker, step.normed, tokens, n_embd, forms);
-  worker.barrier();
+  static Heads all(const AttentionBlock& block, const Step& step) {
+    Step::Scratch scratch(step);
+    Heads heads = queries(block, scratch);
+    heads.k = scratch.take(block.spec_.k_width());
+    heads.v = scratch.take(block.spec_.v_width());
+    return heads;
+  }
+  static Heads queries(const AttentionBlock& block, Step::Scratch& scratch) {
+    Heads heads;
+    heads.q = scratch.take(block.spec_.q_width());
+    heads.out = scratch.take(block.spec_.out_width());
+    if (block.gate_) heads.gate = scratch.take(block.spec_.out_width());
+    return heads;
+  }
+};
+
+/// The matrices whose outputs are asked for; ends with a barrier.
+void AttentionBlock::project(const Worker& worker, Step& step, const Heads& heads) const {
+  MatmulJob jobs[4];
+  size_t n = 0;
+  InputForms forms;
+  const auto add = [&](const Matrix& weight, const std::vector<float>& bias, float* y, int64_t width) {
+    if (!y) return;
+    jobs[n++] = {&weight, or_null(bias), y, width};
+    forms = forms | weight.inputs();
+  };
+  add(q_, q_bias_, heads.q, spec_.q_width());
+  add(k_, k_bias_, heads.k, spec_.k_width());
+  add(v_, v_bias_, heads.v, spec_.v_width());
+  if (gate_) add(*gate_, {}, heads.gate, spec_.out_width());
+  step.set_normed(worker, norm_, spec_.eps, forms);
   worker.phase(Phase::qkv);
-  const MatmulJob jobs[] = {{&q_, or_null(q_bias_), q, q_width},
-                            {&k_, or_null(k_bias_), k, k_width},
-                            {&v_, or_null(v_bias_), v, v_width},
-                            {gate_ ? &*gate_ : nullptr, nullptr, gate, out_width}};
-  matmul(worker, std::span(jobs, gate_ ? 4 : 3), step.activations);
+  matmul(worker, std::span(jobs, n), step.activations);
   worker.barrier();
+}
 
-  // No barrier between the norm and the rope: both work in place on worker.share(tokens * heads), head by head, so each
-  // worker turns the heads that it normed itself; the rope's table was complete before the first layer.
-  if (spec_.qk_norm) {
-    worker.phase(Phase::norm);
-    rms_norm_heads(worker, step.kernels, q, q_width, q_norm_.data(), spec_.eps, tokens, spec_.n_head, spec_.key_width);
-    rms_norm_heads(worker, step.kernels, k, k_width, k_norm_.data(), spec_.eps, tokens, spec_.n_kv_head,
-                   spec_.key_width);
-  }
-  if (spec_.rope) {
-    worker.phase(Phase::rope);
-    const Rope& rope = step.rope(*spec_.rope);
-    apply_rope(worker, step.kernels, rope, step.rope_table(*spec_.rope), q, q_width, tokens, spec_.n_head,
-               spec_.key_width);
-    apply_rope(worker, step.kernels, rope, step.rope_table(*spec_.rope), k, k_width, tokens, spec_.n_kv_head,
-               spec_.key_width);
-  }
-  if (spec_.qk_norm || spec_.rope) worker.barrier();
+/// A head of queries or keys, in place.
+void AttentionBlock::prepare(const Step& step, const std::vector<float>& norm, float* head, int64_t token) const {
+  if (spec_.qk_norm) step.kernels.vector->rms_norm(head, norm.data(), spec_.eps, head, spec_.key_width);
+  if (spec_.rope) turn(step.kernels, step.rope(*spec_.rope), step.rope_table(*spec_.rope), head, token);
+}
+
+void AttentionBlock::store(const Worker& worker, Step& step, int item, const Heads& heads) const {
   worker.phase(Phase::kv_write);
-  store_kv(worker, step.kernels, step.rows(item), k, v);
-  worker.barrier();
+  store_kv(worker, step.kernels, step.rows(item), heads.k, heads.v, [&](int64_t token, int head) {
+    prepare(step, k_norm_, heads.k + token * spec_.k_width() + int64_t{head} * spec_.key_width, token);
+  });
+}
+
+void AttentionBlock::prepare_queries(const Worker& worker, Step& step, const Heads& heads) const {
+  worker.phase(Phase::rope);
+  const auto [begin, end] = worker.share(step.tokens * spec_.n_head);
+  for (int64_t i = begin; i < end; ++i) prepare(step, q_norm_, heads.q + i * spec_.key_width, i / spec_.n_head);
+}
+
+/// From complete queries and stored keys and values to the stream.
+void AttentionBlock::attend(const Worker& worker, Step& step, int item, const Heads& heads) const {
+  const int64_t n_embd = spec_.n_embd, width = spec_.out_width();
   worker.phase(Phase::attention);
   attention(worker, step.kernels,
             {.runs = step.rows(item),
-             .q = q,
-             .out = out,
+             .q = heads.q,
+             .out = heads.out,
              .q_heads = spec_.n_head,
              .scale = 1 / std::sqrt(static_cast<float>(spec_.key_width)),
              .window = spec_.window});
   worker.barrier();
-  if (gate_) {
-    worker.phase(Phase::gating);
-    sigmoid_gate(worker, step.kernels, out, out_width, gate, out_width, tokens, out_width);
-    worker.barrier();
-  }
-  worker.phase(Phase::rounding);
-  step.activations.set(worker, out, tokens, out_width, output_.inputs());
-  worker.barrier();
+  worker.phase(Phase::gating);
+  step.activations.make(worker, step.tokens, width, output_.inputs(), heads.out, [&](int64_t t, float* row) {
+    if (row != heads.out + t * width) std::copy_n(heads.out + t * width, width, row);
+    if (gate_) step.kernels.vector->sigmoid_gate(row, heads.gate + t * width, width);
+  });
   worker.phase(Phase::attention_out);
   matmul(worker, MatmulJob{&output_, or_null(output_bias_), step.x, n_embd, true}, step.activations);
   worker.barrier();
+}
+
+void AttentionBlock::run(const Worker& worker, Step& step, int item) const {
+  const Heads heads = Heads::all(*this, step);
+  project(worker, step, heads);
+  store(worker, step, item, heads);
+  prepare_queries(worker, step, heads);
+  worker.barrier();
+  attend(worker, step, item, heads);
+}
+
+void AttentionBlock::write(const Worker& worker, Step& step, int item) const {
+  Heads heads = Heads::all(*this, step);
+  heads.q = heads.gate = heads.out = nullptr;
+  project(worker, step, heads);
+  store(worker, step, item, heads);
+  worker.barrier();
+}
+
+void AttentionBlock::read(const Worker& worker, Step& step, int item) const {
+  Step::Scratch scratch(step);
+  const Heads heads = Heads::queries(*this, scratch);
+  project(worker, step, heads);
+  prepare_queries(worker, step, heads);
+  worker.barrier();
+  attend(worker, step, item, heads);
 }
 
 }  // namespace quern

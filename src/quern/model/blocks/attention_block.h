@@ -41,10 +41,22 @@ class AttentionBlock {
   const AttentionSpec& spec() const { return spec_; }
   int64_t scratch_floats() const;
   int64_t max_columns() const { return std::max(spec_.n_embd, spec_.out_width()); }
+  int64_t own_columns() const { return spec_.out_width(); }
   /// `item`: of its rows in Model::state().
   void run(const Worker& worker, Step& step, int item) const;
+  /// The same in two parts, for when fewer tokens go on: all write their keys and values, then those of a narrower step
+  /// (Decoder) read them.
+  void write(const Worker& worker, Step& step, int item) const;
+  void read(const Worker& worker, Step& step, int item) const;
 
  private:
+  struct Heads;
+  void project(const Worker& worker, Step& step, const Heads& heads) const;
+  void prepare(const Step& step, const std::vector<float>& norm, float* head, int64_t token) const;
+  void store(const Worker& worker, Step& step, int item, const Heads& heads) const;
+  void prepare_queries(const Worker& worker, Step& step, const Heads& heads) const;
+  void attend(const Worker& worker, Step& step, int item, const Heads& heads) const;
+
   AttentionSpec spec_;
   std::vector<float> norm_, q_norm_, k_norm_, q_bias_, k_bias_, v_bias_, output_bias_;
   Matrix q_, k_, v_, output_;

@@ -1,7 +1,9 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "quern/model/blocks/decoder.h"
 
+#include <algorithm>
 #include <iterator>
+#include <memory>
 #include <variant>
 
 #include "quern/model/blocks/embedding.h"
@@ -55,20 +57,63 @@ class Decoder final : public Model {
   std::span<const StateItem> state() const override { return state_; }
 
   void forward(const Batch& batch, Workspace& workspace, Pool& pool, std::span<float> logits) const override {
-    Step step(batch, state_, spec_.ropes, step_sizes_, workspace, kernels_);
+    Step step(batch, state_, spec_.ropes, step_sizes_, workspace, kernels_, pool.size());
+    const Batch wanted = narrowed(batch, workspace);
+    Step last(wanted, state_, spec_.ropes, step_sizes_, workspace, kernels_, pool.size());
+    const bool narrows = wanted.tokens.size() < batch.tokens.size();
     pool.run([&](const Worker& worker) {
       worker.phase(Phase::rope);
       step.fill_rope_tables(worker);
+      if (narrows) last.fill_rope_tables(worker);
       embedding_.run(worker, step);
-      for (const Layer& layer : layers_) {
+      for (const Layer& layer : std::span(layers_).first(layers_.size() - narrows)) {
         std::visit([&](const auto& mixer) { mixer.run(worker, step, layer.item); }, layer.mixer);
         std::visit([&](const auto& ffn) { ffn.run(worker, step); }, layer.ffn);
       }
-      head_.run(worker, step, logits);
+      if (narrows) run_last(worker, step, last);
+      head_.run(worker, narrows ? last : step, logits);
     });
   }
 
  private:
+  /// The tokens whose logits are wanted, each a run of its own.
+  static Batch narrowed(const Batch& batch, Workspace& workspace) {
+    const int64_t n = std::ssize(batch.outputs);
+    const std::span<int32_t> tokens = workspace.take<int32_t>(n);
+    const std::span<Run> runs = workspace.take<Run>(n);
+    const std::span<int> outputs = workspace.take<int>(n);
+    auto run = batch.runs.begin();
+    for (int i = 0; i < n; ++i) {
+      const int token = batch.outputs[i];
+      while (token >= run->first + run->count) ++run;
+      tokens[i] = batch.tokens[token];
+      std::construct_at(&runs[i], Run{i, 1, run->position + token - run->first, run->state});
+      outputs[i] = i;
+    }
+    return {tokens, runs, outputs};
+  }
+
+  /// What the last layer leaves in its tokens' state all of them must do; the rest is for those whose logits are
+  /// wanted.
+  void run_last(const Worker& worker, Step& step, Step& last) const {
+    const Layer& layer = layers_.back();
+    const auto take_rows = [&] {
+      const auto [begin, end] = worker.share(last.tokens);
+      for (int64_t i = begin; i < end; ++i)
+        std::copy_n(step.x + step.batch.outputs[i] * step.n_embd, step.n_embd, last.x + i * step.n_embd);
+      worker.barrier();
+    };
+    if (const auto* attention = std::get_if<AttentionBlock>(&layer.mixer)) {
+      attention->write(worker, step, layer.item);
+      take_rows();
+      if (last.tokens > 0) attention->read(worker, last, layer.item);
+    } else {
+      std::visit([&](const auto& mixer) { mixer.run(worker, step, layer.item); }, layer.mixer);
+      take_rows();
+    }
+    if (last.tokens > 0) std::visit([&](const auto& ffn) { ffn.run(worker, last); }, layer.ffn);
+  }
+
   Result<Mixer> load_mixer(Loader& loader, int i) {
     if (const auto delta_net = spec_.delta_nets.find(i); delta_net != spec_.delta_nets.end()) {
       for (const StateItem& item : delta_net->second.state(i)) state_.push_back(item);

@@ -3,8 +3,8 @@
 
 #include <cmath>
 
+#include "quern/kernels/vector.h"
 #include "quern/ops/delta.h"
-#include "quern/ops/elementwise.h"
 
 namespace quern {
 namespace {
@@ -72,18 +72,13 @@ void DeltaNetBlock::run(const Worker& worker, Step& step, int item) const {
   float *z = scratch.take(values), *out = scratch.take(values);
   float *alpha = scratch.take(spec_.value_heads), *beta = scratch.take(spec_.value_heads);
 
-  worker.phase(Phase::norm);
-  rms_norm(worker, step.kernels, step.x, n_embd, norm_.data(), spec_.eps, step.normed, n_embd, tokens, n_embd);
-  worker.barrier();
   const MatmulJob jobs[] = {{&qkv_, nullptr, raw, channels},
                             {&z_, nullptr, z, values},
                             {&alpha_, nullptr, alpha, spec_.value_heads},
                             {&beta_, nullptr, beta, spec_.value_heads}};
   InputForms forms;
   for (const MatmulJob& job : jobs) forms = forms | job.weight->inputs();
-  worker.phase(Phase::rounding);
-  step.activations.set(worker, step.normed, tokens, n_embd, forms);
-  worker.barrier();
+  step.set_normed(worker, norm_, spec_.eps, forms);
   worker.phase(Phase::qkv);
   matmul(worker, jobs, step.activations);
   worker.barrier();
@@ -109,17 +104,14 @@ void DeltaNetBlock::run(const Worker& worker, Step& step, int item) const {
               .interleaved_heads = spec_.interleaved_heads});
   worker.barrier();
 
-  worker.phase(Phase::norm);
-  rms_norm_heads(worker, step.kernels, out, values, out_norm_.data(), spec_.eps, tokens, spec_.value_heads,
-                 spec_.value_width);
-  worker.barrier();
-  float* gated = raw;  // the convolution's input is no longer needed
   worker.phase(Phase::gating);
-  swiglu(worker, step.kernels, z, out, gated, tokens, values);
-  worker.barrier();
-  worker.phase(Phase::rounding);
-  step.activations.set(worker, gated, tokens, values, output_.inputs());
-  worker.barrier();
+  const int64_t width = spec_.value_width;
+  // In place of the convolution's input, which is no longer needed.
+  step.activations.make(worker, tokens, values, output_.inputs(), raw, [&](int64_t t, float* row) {
+    for (int64_t first = 0; first < values; first += width)
+      step.kernels.vector->rms_norm(out + t * values + first, out_norm_.data(), spec_.eps, row + first, width);
+    step.kernels.vector->swiglu(z + t * values, row, row, values);
+  });
   worker.phase(Phase::attention_out);
   matmul(worker, MatmulJob{&output_, nullptr, step.x, n_embd, true}, step.activations);
   worker.barrier();

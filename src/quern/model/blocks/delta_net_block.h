@@ -36,6 +36,7 @@ class DeltaNetBlock {
 
   const DeltaNetSpec& spec() const { return spec_; }
   int64_t scratch_floats() const;
+  int64_t own_columns() const { return spec_.value_floats(); }
   int64_t max_columns() const { return std::max(spec_.n_embd, spec_.value_floats()); }
   /// `item`: of the first of its two in Model::state().
   void run(const Worker& worker, Step& step, int item) const;

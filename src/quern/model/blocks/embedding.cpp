@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "quern/model/blocks/embedding.h"
 
-#include "quern/ops/elementwise.h"
+#include "quern/kernels/vector.h"
 
 namespace quern {
 
@@ -54,18 +54,9 @@ void OutputHead::run(const Worker& worker, Step& step, std::span<float> logits) 
   const int64_t n = static_cast<int64_t>(outputs.size());
   if (n == 0) return;
   worker.phase(Phase::norm);
-  // Neighbours among the wanted tokens are normed together, so that all workers have a share.
-  for (int64_t first = 0; first < n;) {
-    int64_t last = first + 1;
-    while (last < n && outputs[last] == outputs[last - 1] + 1) ++last;
-    rms_norm(worker, step.kernels, step.x + outputs[first] * step.n_embd, step.n_embd, norm_.data(), eps_,
-             step.normed + first * step.n_embd, step.n_embd, last - first, step.n_embd);
-    first = last;
-  }
-  worker.barrier();
-  worker.phase(Phase::rounding);
-  step.activations.set(worker, step.normed, n, step.n_embd, weight_.inputs());
-  worker.barrier();
+  step.activations.make(worker, n, step.n_embd, weight_.inputs(), step.normed, [&](int64_t i, float* row) {
+    step.kernels.vector->rms_norm(step.x + outputs[i] * step.n_embd, norm_.data(), eps_, row, step.n_embd);
+  });
   worker.phase(Phase::head);
   matmul(worker, MatmulJob{&weight_, nullptr, logits.data(), weight_.rows()}, step.activations);
 }

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "quern/model/blocks/ffn_block.h"
 
-#include "quern/ops/elementwise.h"
+#include "quern/kernels/vector.h"
 
 namespace quern {
 namespace {
@@ -12,6 +12,11 @@ constexpr TensorName kDown = {"blk.{}.ffn_down.weight", "model.layers.{}.mlp.dow
 constexpr TensorName kGateBias = {"blk.{}.ffn_gate.bias", "model.layers.{}.mlp.gate_proj.bias"};
 constexpr TensorName kUpBias = {"blk.{}.ffn_up.bias", "model.layers.{}.mlp.up_proj.bias"};
 constexpr TensorName kDownBias = {"blk.{}.ffn_down.bias", "model.layers.{}.mlp.down_proj.bias"};
+
+// Of gate, then of up, so that what they make is still in cache when it is multiplied.
+constexpr int64_t kRunPanels = 32;
+// Rows that are rounded with one scale, at most.
+constexpr int64_t kPiecePanels = input_columns(InputForm::per_128) / kPanelRows;
 
 const float* or_null(const std::vector<float>& bias) { return bias.empty() ? nullptr : bias.data(); }
 
@@ -30,29 +35,51 @@ Result<FfnBlock> FfnBlock::load(Loader& loader, int layer, const FfnSpec& spec) 
   return block;
 }
 
+/// gate = silu(gate) ∘ up in some rows of all tokens; rows are panels of 16.
+void FfnBlock::inner_rows(const Worker& worker, Step& step, int64_t first_panel, int64_t last_panel, float* gate,
+                          float* up) const {
+  const int64_t n_ff = spec_.n_ff;
+  for (int64_t run = first_panel; run < last_panel; run += kRunPanels) {
+    const int64_t end = std::min(run + kRunPanels, last_panel);
+    worker.phase(Phase::ffn_up);
+    matmul_piece(worker, {&gate_, or_null(gate_bias_), gate, n_ff}, run, end, step.activations, 0);
+    matmul_piece(worker, {&up_, or_null(up_bias_), up, n_ff}, run, end, step.activations, 0);
+    worker.phase(Phase::gating);
+    const int64_t row = run * kPanelRows, rows = std::min(end * kPanelRows, n_ff) - row;
+    for (int64_t t = 0; t < step.tokens; ++t) {
+      float* const at = gate + t * n_ff + row;
+      step.kernels.vector->swiglu(at, up + t * n_ff + row, at, rows);
+    }
+  }
+}
+
 void FfnBlock::run(const Worker& worker, Step& step) const {
   const int64_t tokens = step.tokens, n_embd = spec_.n_embd, n_ff = spec_.n_ff;
   Step::Scratch scratch(step);
-  float *gate = scratch.take(n_ff), *up = scratch.take(n_ff), *inner = scratch.take(n_ff);
+  float *gate = scratch.take(n_ff), *up = scratch.take(n_ff);
 
-  worker.phase(Phase::norm);
-  rms_norm(worker, step.kernels, step.x, n_embd, norm_.data(), spec_.eps, step.normed, n_embd, tokens, n_embd);
-  worker.barrier();
-  worker.phase(Phase::rounding);
-  step.activations.set(worker, step.normed, tokens, n_embd, gate_.inputs() | up_.inputs());
-  worker.barrier();
-  worker.phase(Phase::ffn_up);
-  const MatmulJob jobs[] = {{&gate_, or_null(gate_bias_), gate, n_ff}, {&up_, or_null(up_bias_), up, n_ff}};
-  matmul(worker, jobs, step.activations);
-  worker.barrier();
-  worker.phase(Phase::gating);
-  swiglu(worker, step.kernels, gate, up, inner, tokens, n_ff);
-  worker.barrier();
-  worker.phase(Phase::rounding);
-  step.activations.set(worker, inner, tokens, n_ff, down_.inputs());
+  step.set_normed(worker, norm_, spec_.eps, gate_.inputs() | up_.inputs());
+  const int64_t panels = (n_ff + kPanelRows - 1) / kPanelRows;
+  const InputForms forms = down_.inputs();
+  // In shares of whole pieces that are rounded together, a worker rounds its own rows; where there are too few of those
+  // to be fair, all meet before.
+  const int64_t pieces = (panels + kPiecePanels - 1) / kPiecePanels;
+  if (pieces % worker.count() == 0 || pieces >= 8 * worker.count()) {
+    const auto [begin, end] = worker.share(panels, kPiecePanels);
+    inner_rows(worker, step, begin, end, gate, up);
+    worker.phase(Phase::rounding);
+    step.inner.set_columns(worker, gate, tokens, n_ff, forms, std::min(begin * kPanelRows, n_ff),
+                           std::min(end * kPanelRows, n_ff));
+  } else {
+    const auto [begin, end] = worker.share(panels, 2);
+    inner_rows(worker, step, begin, end, gate, up);
+    worker.barrier();
+    worker.phase(Phase::rounding);
+    step.inner.set(worker, gate, tokens, n_ff, forms);
+  }
   worker.barrier();
   worker.phase(Phase::ffn_down);
-  matmul(worker, MatmulJob{&down_, or_null(down_bias_), step.x, n_embd, true}, step.activations);
+  matmul(worker, MatmulJob{&down_, or_null(down_bias_), step.x, n_embd, true}, step.inner);
   worker.barrier();
 }
 

@@ -24,11 +24,16 @@ class FfnBlock {
  public:
   static Result<FfnBlock> load(Loader& loader, int layer, const FfnSpec& spec);
 
-  int64_t scratch_floats() const { return Step::scratch_floats({spec_.n_ff, spec_.n_ff, spec_.n_ff}); }
-  int64_t max_columns() const { return std::max(spec_.n_embd, spec_.n_ff); }
+  int64_t scratch_floats() const { return Step::scratch_floats({spec_.n_ff, spec_.n_ff}); }
+  int64_t max_columns() const { return spec_.n_embd; }
+  int64_t own_columns() const { return spec_.n_embd; }
+  int64_t inner_columns() const { return spec_.n_ff; }
   void run(const Worker& worker, Step& step) const;
 
  private:
+  void inner_rows(const Worker& worker, Step& step, int64_t first_panel, int64_t last_panel, float* gate,
+                  float* up) const;
+
   FfnSpec spec_;
   std::vector<float> norm_, gate_bias_, up_bias_, down_bias_;
   Matrix gate_, up_, down_;

@@ -32,6 +32,7 @@ class MoeBlock {
   const RouterSpec& router() const { return spec_.router; }
   int64_t scratch_floats() const;
   /// Of a token's inputs: those of all its experts are there together.
+  int64_t own_columns() const { return spec_.n_embd; }
   int64_t max_columns() const;
   void run(const Worker& worker, Step& step) const;
 

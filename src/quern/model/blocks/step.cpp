@@ -5,6 +5,7 @@
 #include <memory>
 
 #include "quern/base/check.h"
+#include "quern/kernels/vector.h"
 
 namespace quern {
 namespace {
@@ -29,14 +30,15 @@ float* Step::Scratch::take(int64_t width) {
 }
 
 Step::Step(const Batch& the_batch, std::span<const StateItem> items, std::span<const Rope> ropes,
-           const StepSizes& sizes, Workspace& workspace, const KernelTable& the_kernels)
+           const StepSizes& sizes, Workspace& workspace, const KernelTable& the_kernels, int workers)
     : kernels(the_kernels),
       batch(the_batch),
       tokens(static_cast<int64_t>(the_batch.tokens.size())),
       n_embd(sizes.n_embd),
       x(workspace.take<float>(tokens * n_embd).data()),
       normed(workspace.take<float>(tokens * n_embd).data()),
-      activations(workspace, the_kernels, tokens, sizes.max_columns),
+      activations(workspace, the_kernels, workers, tokens, sizes.max_columns, sizes.own_columns),
+      inner(workspace, the_kernels, workers, tokens, sizes.inner_columns, 0),
       routing(workspace, tokens, sizes.max_experts, sizes.max_used),
       scratch_(workspace.take<float>(tokens * aligned(sizes.scratch_floats))),
       ropes_(ropes) {
@@ -60,6 +62,13 @@ Step::Step(const Batch& the_batch, std::span<const StateItem> items, std::span<c
 
 void Step::fill_rope_tables(const Worker& worker) const {
   for (size_t i = 0; i < ropes_.size(); ++i) quern::rope_table(worker, ropes_[i], positions_, rope_tables_[i]);
+}
+
+void Step::set_normed(const Worker& worker, const std::vector<float>& weight, float eps, InputForms forms) {
+  worker.phase(Phase::norm);
+  activations.make(worker, tokens, n_embd, forms, normed, [&](int64_t t, float* row) {
+    kernels.vector->rms_norm(x + t * n_embd, weight.data(), eps, row, n_embd);
+  });
 }
 
 }  // namespace quern

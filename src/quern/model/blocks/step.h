@@ -23,17 +23,21 @@ namespace quern {
 struct StepSizes {
   int64_t n_embd = 0;
   int64_t scratch_floats = 0;         ///< per token, of the block that needs most
-  int64_t max_columns = 0;            ///< of any matrix
+  int64_t max_columns = 0;            ///< of any matrix, but for the next two
+  int64_t inner_columns = 0;          ///< of the last matrix of a dense feed-forward part
+  int64_t own_columns = 0;            ///< of inputs that workers make for themselves
   int max_experts = 0, max_used = 0;  ///< of any router
 
   /// Memory of a step for each of its tokens: the stream, its norm, scratch, and inputs of matmuls, which in all their
   /// forms take no more than floats would.
-  int64_t token_bytes() const { return 4 * (2 * n_embd + scratch_floats + max_columns); }
+  int64_t token_bytes() const { return 4 * (2 * n_embd + scratch_floats + max_columns + inner_columns); }
 
   template <typename Block>
   void include(const Block& block) {
     scratch_floats = std::max(scratch_floats, block.scratch_floats());
     max_columns = std::max(max_columns, block.max_columns());
+    own_columns = std::max({own_columns, n_embd, block.own_columns()});
+    if constexpr (requires { block.inner_columns(); }) inner_columns = std::max(inner_columns, block.inner_columns());
     if constexpr (requires { block.router(); }) {
       max_experts = std::max(max_experts, block.router().n_expert);
       max_used = std::max(max_used, block.router().n_used);
@@ -46,7 +50,7 @@ struct StepSizes {
 class Step {
  public:
   Step(const Batch& batch, std::span<const StateItem> items, std::span<const Rope> ropes, const StepSizes& sizes,
-       Workspace& workspace, const KernelTable& kernels);
+       Workspace& workspace, const KernelTable& kernels, int workers);
 
   const KernelTable& kernels;
   const Batch& batch;
@@ -55,6 +59,7 @@ class Step {
   float* x;       ///< [tokens, n_embd]: the residual stream
   float* normed;  ///< [tokens, n_embd]
   Activations activations;
+  Activations inner;  ///< of a feed-forward part, written while `activations` are read
   Routing routing;
 
   /// The runs with the pages of an item (rows, window, borrowed), or with its blob (fixed).
@@ -70,6 +75,9 @@ class Step {
   /// follow.
   const float* rope_table(int index) const { return rope_tables_[index]; }
   void fill_rope_tables(const Worker& worker) const;
+
+  /// The inputs of a block's first matrices: the stream, normed. Complete on return.
+  void set_normed(const Worker& worker, const std::vector<float>& weight, float eps, InputForms forms);
 
   /// Cuts the scratch memory of a block into pieces; the next block cuts it anew.
   class Scratch {

@@ -9,7 +9,7 @@
 namespace quern {
 namespace {
 
-constexpr uint64_t kMagic = 0x3154415453525551;  // "QURSTAT1"
+constexpr uint64_t kMagic = 0x3254415453525551;  // "QURSTAT2"
 
 struct Header {
   uint64_t magic, fingerprint, length, total_bytes;
@@ -94,7 +94,7 @@ Result<Checkpoint> load_checkpoint(StateStore& store, std::span<const std::byte>
   Header header;
   if (bytes.size() < sizeof header + sizeof(uint64_t)) return damaged("expected a header, found fewer bytes");
   std::memcpy(&header, bytes.data(), sizeof header);
-  if (header.magic != kMagic) return damaged("expected the magic QURSTAT1, found other bytes");
+  if (header.magic != kMagic) return damaged("expected the magic QURSTAT2, found other bytes");
   if (header.fingerprint != fingerprint) return damaged("expected this model and KV type, found another's");
   if (header.total_bytes != bytes.size())
     return damaged("expected as many bytes as the header says, found another size");

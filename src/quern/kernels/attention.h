@@ -40,7 +40,7 @@ struct KvRows {
 struct AttentionKernels {
   /// Softmax attention of all rows of a tile. A row's bits depend on its query and on what it sees, not on the tile.
   void (*attend[kKvFormats])(const AttentionTile&);
-  /// keys: part is [width][64]; values: [64][width]; int8 parts end with 64 scales.
+  /// The part's layout: KvLayout of ops. A token's elements are written whole, nothing of other tokens changes.
   void (*store_keys[kKvFormats])(const KvRows&);
   void (*store_values[kKvFormats])(const KvRows&);
 };

@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "quern/kernels/attention.h"
 
+#include "quern/kernels/attention_store.h"
 #include "quern/kernels/simd.h"
 
 namespace quern::QUERN_ISA {
@@ -33,9 +34,19 @@ constexpr float kMinusInfinity = -__builtin_inff();
 template <typename T>
 constexpr bool kScaled = sizeof(T) == 1;
 
+/// bfloat16 lies in words of two: two columns of a key, or of a value two tokens.
 template <typename T>
-const float* token_scales(const T* part, int width) {
-  return reinterpret_cast<const float*>(part + static_cast<int64_t>(width) * kBlock);
+constexpr bool kPaired = sizeof(T) == 2;
+template <typename T>
+constexpr int64_t key_elems(int width) {
+  return int64_t{kPaired<T> ? (width + 1) / 2 * 2 : width} * kBlock;
+}
+
+/// Sixteen words' lower halves (half 0) or upper ones as floats.
+template <int kHalf>
+QUERN_INLINE F32x16 load_half(const uint16_t* words, int64_t n = kLanes) {
+  const F32x16 both = load(reinterpret_cast<const float*>(words), n);
+  return kHalf == 0 ? low_half(both) : high_half(both);
 }
 
 /// Memory that is read next: each step of a loop asks for its share, so that the loop after it does not wait. May be
@@ -50,6 +61,25 @@ QUERN_INLINE void fetch(Ahead& ahead) {
   ahead.at += ahead.step_bytes;
 }
 
+/// One dimension of V vectors of keys, for R rows.
+template <int R, int kHalf, int V, typename T>
+QUERN_INLINE void score_step(const float* const* q, int d, const T* column, F32x16 (&acc)[R][V]) {
+  F32x16 k[V];
+#pragma GCC unroll 8
+  for (int j = 0; j < V; ++j) {
+    if constexpr (kPaired<T>)
+      k[j] = load_half<kHalf>(column + 2 * j * kLanes);
+    else
+      k[j] = load(column + j * kLanes);
+  }
+#pragma GCC unroll 8
+  for (int r = 0; r < R; ++r) {
+    const F32x16 x = broadcast(q[r][d]);
+#pragma GCC unroll 8
+    for (int j = 0; j < V; ++j) acc[r][j] = fma(x, k[j], acc[r][j]);
+  }
+}
+
 /// scores[r][t] = Σ_d q[r][d] keys[d][t], d in order: one chain per score, so a score does not know its tile.
 template <int R, typename T>
 void score_rows(const float* const* q, const T* keys, int width, float* scores, Ahead ahead) {
@@ -60,23 +90,45 @@ void score_rows(const float* const* q, const T* keys, int width, float* scores, 
     for (int r = 0; r < R; ++r)
 #pragma GCC unroll 8
       for (int j = 0; j < V; ++j) acc[r][j] = broadcast(0);
-    const T* column = keys + t;
-    for (int d = 0; d < width; ++d, column += kBlock) {
-      if (t == 0) fetch(ahead);
-      F32x16 k[V];
-#pragma GCC unroll 8
-      for (int j = 0; j < V; ++j) k[j] = load(column + j * kLanes);
-#pragma GCC unroll 8
-      for (int r = 0; r < R; ++r) {
-        const F32x16 x = broadcast(q[r][d]);
-#pragma GCC unroll 8
-        for (int j = 0; j < V; ++j) acc[r][j] = fma(x, k[j], acc[r][j]);
+    if constexpr (kPaired<T>) {
+      const T* column = keys + 2 * t;
+      int d = 0;
+      for (; d + 2 <= width; d += 2, column += 2 * kBlock) {
+        if (t == 0) fetch(ahead);
+        score_step<R, 0>(q, d, column, acc);
+        score_step<R, 1>(q, d + 1, column, acc);
+      }
+      if (d < width) score_step<R, 0>(q, d, column, acc);
+    } else {
+      const T* column = keys + t;
+      for (int d = 0; d < width; ++d, column += kBlock) {
+        if (t == 0) fetch(ahead);
+        score_step<R, 0>(q, d, column, acc);
       }
     }
 #pragma GCC unroll 8
     for (int r = 0; r < R; ++r)
 #pragma GCC unroll 8
       for (int j = 0; j < V; ++j) store(scores + r * kBlock + t + j * kLanes, acc[r][j]);
+  }
+}
+
+/// One token into R rows of C vectors of columns.
+template <int R, int C, int kHalf, typename T>
+QUERN_INLINE void mix_step(const float* p, int t, const T* row, int64_t n, F32x16 (&acc)[R][C]) {
+  F32x16 v[C];
+#pragma GCC unroll 8
+  for (int j = 0; j < C; ++j) {
+    if constexpr (kPaired<T>)
+      v[j] = load_half<kHalf>(row + 2 * j * kLanes, C == 1 ? n : kLanes);
+    else
+      v[j] = load(row + j * kLanes, C == 1 ? n : kLanes);
+  }
+#pragma GCC unroll 8
+  for (int r = 0; r < R; ++r) {
+    const F32x16 x = broadcast(p[r * kBlock + t]);
+#pragma GCC unroll 8
+    for (int j = 0; j < C; ++j) acc[r][j] = fma(x, v[j], acc[r][j]);
   }
 }
 
@@ -90,17 +142,24 @@ QUERN_INLINE void mix_columns(const float* p, const float* rescale, const T* val
   for (int r = 0; r < R; ++r)
 #pragma GCC unroll 8
     for (int j = 0; j < C; ++j) acc[r][j] = load(out[r] + c + j * kLanes, C == 1 ? n : kLanes) * broadcast(rescale[r]);
-  const T* row = values + static_cast<int64_t>(first) * width + c;
-  for (int t = first; t < last; ++t, row += width) {
-    fetch(ahead);
-    F32x16 v[C];
-#pragma GCC unroll 8
-    for (int j = 0; j < C; ++j) v[j] = load(row + j * kLanes, C == 1 ? n : kLanes);
-#pragma GCC unroll 8
-    for (int r = 0; r < R; ++r) {
-      const F32x16 x = broadcast(p[r * kBlock + t]);
-#pragma GCC unroll 8
-      for (int j = 0; j < C; ++j) acc[r][j] = fma(x, v[j], acc[r][j]);
+  if constexpr (kPaired<T>) {
+    const auto row = [&](int t) { return values + 2 * (static_cast<int64_t>(t / 2) * width + c); };
+    int t = first;
+    if (t % 2 == 1 && t < last) {
+      mix_step<R, C, 1>(p, t, row(t), n, acc);
+      ++t;
+    }
+    for (; t + 2 <= last; t += 2) {
+      fetch(ahead);
+      mix_step<R, C, 0>(p, t, row(t), n, acc);
+      mix_step<R, C, 1>(p, t + 1, row(t), n, acc);
+    }
+    if (t < last) mix_step<R, C, 0>(p, t, row(t), n, acc);
+  } else {
+    const T* row = values + static_cast<int64_t>(first) * width + c;
+    for (int t = first; t < last; ++t, row += width) {
+      fetch(ahead);
+      mix_step<R, C, 0>(p, t, row, n, acc);
     }
   }
 #pragma GCC unroll 8
@@ -137,6 +196,28 @@ void mix(int rows, const float* p, const float* rescale, const T* values, int wi
 template <typename T>
 void widen(const T* from, int64_t n, float* to) {
   for (int64_t i = 0; i < n; i += kLanes) store(to + i, load(from + i));
+}
+/// Rows of n words, each into two rows of n floats.
+void widen_pairs(const uint16_t* from, int64_t rows, int64_t n, float* to) {
+  for (int64_t row = 0; row < rows; ++row, from += 2 * n, to += 2 * n)
+    for (int64_t i = 0; i < n; i += kLanes) {
+      store(to + i, load_half<0>(from + 2 * i, n - i), n - i);
+      store(to + n + i, load_half<1>(from + 2 * i, n - i), n - i);
+    }
+}
+template <typename T>
+void widen_keys(const T* keys, int width, float* to) {
+  if constexpr (kPaired<T>)
+    widen_pairs(keys, (width + 1) / 2, kBlock, to);
+  else
+    widen(keys, int64_t{width} * kBlock, to);
+}
+template <typename T>
+void widen_values(const T* values, int width, float* to) {
+  if constexpr (kPaired<T>)
+    widen_pairs(values, kBlock / 2, width, to);
+  else
+    widen(values, int64_t{width} * kBlock, to);
 }
 
 /// Tokens first .. last - 1 of the block at `start` that a query at `position` sees.
@@ -221,7 +302,7 @@ void mix_group(Rows& rows, int first, int n, const T* values, int width, int64_t
     if (high + 1 < first + n && sees(high + 1).first < to) to = sees(high + 1).first;
     mix(high - low + 1, p + low * kBlock, rows.rescale + low, values, width, t, to, rows.out + low, ahead);
     for (int r = low; r <= high; ++r) rows.rescale[r] = 1;  // once per block
-    if (ahead.at) ahead.at += (to - t) * ahead.step_bytes;
+    if (ahead.at) ahead.at += (to - t) / (kPaired<T> ? 2 : 1) * ahead.step_bytes;
     t = to;
   }
 }
@@ -234,7 +315,7 @@ void mix_all(Rows& rows, const T* values, int width, int64_t start, int64_t wind
 
 /// The share of `bytes` for each of `steps`, in whole cache lines.
 Ahead share_ahead(const std::byte* at, int64_t bytes, int64_t steps) {
-  return {at, static_cast<int>((bytes / 64 + steps - 1) / steps * 64)};
+  return {steps > 0 ? at : nullptr, static_cast<int>((bytes / 64 + steps - 1) / (steps > 0 ? steps : 1) * 64)};
 }
 
 /// One block for all rows: scores, weights, outputs. Each step goes over all rows while its half of the page is in
@@ -244,15 +325,16 @@ void attend_block(const AttentionTile& tile, int64_t start, const std::byte* pag
                   float* wide, float* p) {
   const T* keys = reinterpret_cast<const T*>(page + tile.keys_offset);
   const T* values = reinterpret_cast<const T*>(page + tile.values_offset);
-  const int64_t key_count = int64_t{tile.key_width} * kBlock, value_count = int64_t{tile.value_width} * kBlock;
+  const int64_t key_count = key_elems<T>(tile.key_width), value_count = int64_t{tile.value_width} * kBlock;
+  constexpr int kPerStep = kPaired<T> ? 2 : 1;
   const bool many = rows.count > kRows && sizeof(T) != sizeof(float);
 
   // Many rows compute for longer than the next page takes to arrive by itself.
   const bool few = rows.count <= 2 * kRows;
   const Ahead values_ahead =
-      share_ahead(few ? page + tile.values_offset : nullptr, value_count * sizeof(T), tile.key_width);
+      share_ahead(few ? page + tile.values_offset : nullptr, value_count * sizeof(T), tile.key_width / kPerStep);
   if (many && tile.key_width <= kScratchWidth) {
-    widen(keys, key_count, wide);
+    widen_keys(keys, tile.key_width, wide);
     score_all(rows, static_cast<const float*>(wide), tile.key_width, p, values_ahead);
   } else {
     score_all(rows, keys, tile.key_width, p, values_ahead);
@@ -264,9 +346,10 @@ void attend_block(const AttentionTile& tile, int64_t start, const std::byte* pag
     soften(p + r * kBlock, tile.scale, key_scales, value_scales, seen(rows.position[r], tile.window, start),
            rows.highest[r], rows.mass[r], rows.rescale[r]);
 
-  const Ahead keys_ahead = few && next ? share_ahead(next + tile.keys_offset, key_count * sizeof(T), kBlock) : Ahead{};
+  const Ahead keys_ahead =
+      few && next ? share_ahead(next + tile.keys_offset, key_count * sizeof(T), kBlock / kPerStep) : Ahead{};
   if (many && tile.value_width <= kScratchWidth) {
-    widen(values, value_count, wide);
+    widen_values(values, tile.value_width, wide);
     mix_all(rows, static_cast<const float*>(wide), tile.value_width, start, tile.window, p, keys_ahead);
   } else {
     mix_all(rows, values, tile.value_width, start, tile.window, p, keys_ahead);
@@ -307,76 +390,13 @@ void attend(const AttentionTile& tile) {
   }
 }
 
-// ---- Writing keys and values.
-
-void put(float x, float, float* to) { *to = x; }
-void put(float x, float, uint16_t* to) { *to = to_bf16(x); }
-void put(float x, float inverse, int8_t* to) {
-  const float rounded = x * inverse + 12582912.0f - 12582912.0f;  // to nearest even: the sum has no bits below 1
-  *to = rounded == rounded ? static_cast<int8_t>(static_cast<int>(rounded)) : int8_t{0};
-}
-
-/// max|x| / 127, and its inverse. A row with NaN or an infinity has the scale NaN, so that it reads as NaN; one below
-/// 2^-100, whose inverse may not be finite, is zeros. As `quantize` of the products does.
-struct Scale {
-  float value, inverse;
-};
-Scale row_scale(const float* x, int width) {
-  constexpr uint32_t kInfinity = 0x7f800000, kTiny = 0x0d800000;  // 2^-100
-  // Without the sign, the order of the bits is that of the numbers, with NaN above infinity: a maximum of floats would
-  // lose it.
-  uint32_t bits = 0;
-  for (int i = 0; i < width; ++i) {
-    uint32_t word;
-    __builtin_memcpy(&word, x + i, 4);
-    word &= 0x7fffffff;
-    bits = word > bits ? word : bits;
-  }
-  if (bits < kTiny) return {0, 0};
-  if (bits >= kInfinity) return {__builtin_nanf(""), 0};
-  float top;
-  __builtin_memcpy(&top, &bits, 4);
-  return {top / 127, 127 / top};
-}
-
-template <typename T>
-void store_keys(const KvRows& k) {
-  T* part = reinterpret_cast<T*>(k.part);
-  float inverse[kBlock];
-  for (int t = 0; t < k.count; ++t) {
-    const Scale s = kScaled<T> ? row_scale(k.rows + t * k.stride, k.width) : Scale{1, 1};
-    inverse[t] = s.inverse;
-    if (kScaled<T>) const_cast<float*>(token_scales(part, k.width))[k.slot + t] = s.value;
-  }
-  // Sixteen dimensions at a time: a row's line is read once, and the lines written stay in cache.
-  for (int begin = 0; begin < k.width; begin += kLanes)
-    for (int t = 0; t < k.count; ++t) {
-      const float* from = k.rows + t * k.stride;
-      T* to = part + k.slot + t;
-      const int end = begin + kLanes < k.width ? begin + kLanes : k.width;
-      for (int d = begin; d < end; ++d) put(from[d], inverse[t], to + static_cast<int64_t>(d) * kBlock);
-    }
-}
-
-template <typename T>
-void store_values(const KvRows& v) {
-  T* part = reinterpret_cast<T*>(v.part);
-  for (int t = 0; t < v.count; ++t) {
-    const float* from = v.rows + t * v.stride;
-    const Scale s = kScaled<T> ? row_scale(from, v.width) : Scale{1, 1};
-    if (kScaled<T>) const_cast<float*>(token_scales(part, v.width))[v.slot + t] = s.value;
-    T* to = part + static_cast<int64_t>(v.slot + t) * v.width;
-    for (int c = 0; c < v.width; ++c) put(from[c], s.inverse, to + c);
-  }
-}
-
 }  // namespace
 
 extern const AttentionKernels attention_kernels;
 const AttentionKernels attention_kernels = {
     {attend<float>, attend<uint16_t>, attend<int8_t>},
-    {store_keys<float>, store_keys<uint16_t>, store_keys<int8_t>},
-    {store_values<float>, store_values<uint16_t>, store_values<int8_t>},
+    {store_keys_f32, store_keys_bf16, store_keys_int8},
+    {store_values_f32, store_values_bf16, store_values_int8},
 };
 
 }  // namespace quern::QUERN_ISA

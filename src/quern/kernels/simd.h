@@ -54,6 +54,24 @@ QUERN_INLINE Reg reg_load_bf16(const uint16_t* p) {
 QUERN_INLINE Reg reg_load_int8(const int8_t* p) {
   return _mm512_cvtepi32_ps(_mm512_cvtepi8_epi32(_mm_loadu_si128(reinterpret_cast<const __m128i*>(p))));
 }
+/// Two bfloat16 per lane: the lower and the upper one as floats.
+QUERN_INLINE Reg reg_low_half(Reg a) { return _mm512_castsi512_ps(_mm512_slli_epi32(_mm512_castps_si512(a), 16)); }
+QUERN_INLINE Reg reg_high_half(Reg a) {
+  return _mm512_castsi512_ps(_mm512_and_si512(_mm512_castps_si512(a), _mm512_set1_epi32(-65536)));
+}
+/// As `to_bf16`, in the upper half of each lane; the lower is zero.
+QUERN_INLINE Reg reg_round_bf16(Reg a) {
+  const __m512i bits = _mm512_castps_si512(a), one = _mm512_set1_epi32(1);
+  const __m512i odd = _mm512_and_si512(_mm512_srli_epi32(bits, 16), one);
+  __m512i out = _mm512_add_epi32(_mm512_add_epi32(bits, _mm512_set1_epi32(0x7fff)), odd);
+  out = _mm512_mask_or_epi32(out, _mm512_cmp_ps_mask(a, a, _CMP_UNORD_Q), bits, _mm512_set1_epi32(0x400000));
+  return reg_high_half(_mm512_castsi512_ps(out));
+}
+/// Upper halves of a and b as the lower and the upper half.
+QUERN_INLINE Reg reg_pair_halves(Reg a, Reg b) {
+  const __m512i low = _mm512_srli_epi32(_mm512_castps_si512(a), 16);
+  return _mm512_castsi512_ps(_mm512_or_si512(low, _mm512_castps_si512(reg_high_half(b))));
+}
 /// a = even lanes of (a, b), b = odd ones; and back.
 QUERN_INLINE void reg_split_pairs(Reg& a, Reg& b) {
   const __m512i even = _mm512_setr_epi32(0, 2, 4, 6, 8, 10, 12, 14, 16, 18, 20, 22, 24, 26, 28, 30);
@@ -93,6 +111,18 @@ QUERN_INLINE Reg reg_load_bf16(const uint16_t* p) {
 QUERN_INLINE Reg reg_load_int8(const int8_t* p) {
   return _mm256_cvtepi32_ps(_mm256_cvtepi8_epi32(_mm_loadl_epi64(reinterpret_cast<const __m128i*>(p))));
 }
+QUERN_INLINE Reg reg_low_half(Reg a) { return _mm256_castsi256_ps(_mm256_slli_epi32(_mm256_castps_si256(a), 16)); }
+QUERN_INLINE Reg reg_high_half(Reg a) { return _mm256_and_ps(a, _mm256_castsi256_ps(_mm256_set1_epi32(-65536))); }
+QUERN_INLINE Reg reg_round_bf16(Reg a) {
+  const __m256i bits = _mm256_castps_si256(a);
+  const __m256i odd = _mm256_and_si256(_mm256_srli_epi32(bits, 16), _mm256_set1_epi32(1));
+  const __m256i near = _mm256_add_epi32(_mm256_add_epi32(bits, _mm256_set1_epi32(0x7fff)), odd);
+  const Reg quiet = _mm256_or_ps(a, _mm256_castsi256_ps(_mm256_set1_epi32(0x400000)));
+  return reg_high_half(_mm256_blendv_ps(_mm256_castsi256_ps(near), quiet, _mm256_cmp_ps(a, a, _CMP_UNORD_Q)));
+}
+QUERN_INLINE Reg reg_pair_halves(Reg a, Reg b) {
+  return _mm256_or_ps(_mm256_castsi256_ps(_mm256_srli_epi32(_mm256_castps_si256(a), 16)), reg_high_half(b));
+}
 QUERN_INLINE void reg_split_pairs(Reg& a, Reg& b) {
   const __m256 low = _mm256_permute2f128_ps(a, b, 0x20), high = _mm256_permute2f128_ps(a, b, 0x31);
   a = _mm256_shuffle_ps(low, high, 0x88);
@@ -131,6 +161,18 @@ QUERN_INLINE Reg reg_load_int8(const int8_t* p) {
   __builtin_memcpy(&bits, p, 4);
   return _mm_cvtepi32_ps(_mm_cvtepi8_epi32(_mm_cvtsi32_si128(bits)));
 }
+QUERN_INLINE Reg reg_low_half(Reg a) { return _mm_castsi128_ps(_mm_slli_epi32(_mm_castps_si128(a), 16)); }
+QUERN_INLINE Reg reg_high_half(Reg a) { return _mm_and_ps(a, _mm_castsi128_ps(_mm_set1_epi32(-65536))); }
+QUERN_INLINE Reg reg_round_bf16(Reg a) {
+  const __m128i bits = _mm_castps_si128(a);
+  const __m128i odd = _mm_and_si128(_mm_srli_epi32(bits, 16), _mm_set1_epi32(1));
+  const __m128i near = _mm_add_epi32(_mm_add_epi32(bits, _mm_set1_epi32(0x7fff)), odd);
+  const Reg quiet = _mm_or_ps(a, _mm_castsi128_ps(_mm_set1_epi32(0x400000)));
+  return reg_high_half(_mm_blendv_ps(_mm_castsi128_ps(near), quiet, _mm_cmpunord_ps(a, a)));
+}
+QUERN_INLINE Reg reg_pair_halves(Reg a, Reg b) {
+  return _mm_or_ps(_mm_castsi128_ps(_mm_srli_epi32(_mm_castps_si128(a), 16)), reg_high_half(b));
+}
 QUERN_INLINE void reg_split_pairs(Reg& a, Reg& b) {
   const Reg first = _mm_shuffle_ps(a, b, 0x88);
   b = _mm_shuffle_ps(a, b, 0xdd);
@@ -166,6 +208,21 @@ QUERN_INLINE Reg reg_load_int8(const int8_t* p) {
   __builtin_memcpy(&bits, p, 4);
   const int8x8_t bytes = vreinterpret_s8_s32(vdup_n_s32(bits));
   return vcvtq_f32_s32(vmovl_s16(vget_low_s16(vmovl_s8(bytes))));
+}
+QUERN_INLINE Reg reg_low_half(Reg a) { return vreinterpretq_f32_u32(vshlq_n_u32(vreinterpretq_u32_f32(a), 16)); }
+QUERN_INLINE Reg reg_high_half(Reg a) {
+  return vreinterpretq_f32_u32(vandq_u32(vreinterpretq_u32_f32(a), vdupq_n_u32(0xffff0000u)));
+}
+QUERN_INLINE Reg reg_round_bf16(Reg a) {
+  const uint32x4_t bits = vreinterpretq_u32_f32(a);
+  const uint32x4_t odd = vandq_u32(vshrq_n_u32(bits, 16), vdupq_n_u32(1));
+  const uint32x4_t near = vaddq_u32(vaddq_u32(bits, vdupq_n_u32(0x7fff)), odd);
+  const uint32x4_t quiet = vorrq_u32(bits, vdupq_n_u32(0x400000));
+  return reg_high_half(vreinterpretq_f32_u32(vbslq_u32(vceqq_f32(a, a), near, quiet)));
+}
+QUERN_INLINE Reg reg_pair_halves(Reg a, Reg b) {
+  const uint32x4_t low = vshrq_n_u32(vreinterpretq_u32_f32(a), 16);
+  return vreinterpretq_f32_u32(vorrq_u32(low, vreinterpretq_u32_f32(reg_high_half(b))));
 }
 QUERN_INLINE void reg_split_pairs(Reg& a, Reg& b) {
   const Reg first = vuzp1q_f32(a, b);
@@ -210,6 +267,10 @@ QUERN_INLINE F32x16 abs(F32x16 a) { QUERN_PARTS(reg_abs(a.part[i])); }
 /// a b + c, rounded once where the level has a fused operation.
 QUERN_INLINE F32x16 fma(F32x16 a, F32x16 b, F32x16 c) { QUERN_PARTS(reg_fma(a.part[i], b.part[i], c.part[i])); }
 QUERN_INLINE F32x16 power_of_two(F32x16 t) { QUERN_PARTS(reg_power_of_two(t.part[i])); }
+QUERN_INLINE F32x16 low_half(F32x16 a) { QUERN_PARTS(reg_low_half(a.part[i])); }
+QUERN_INLINE F32x16 high_half(F32x16 a) { QUERN_PARTS(reg_high_half(a.part[i])); }
+QUERN_INLINE F32x16 round_bf16(F32x16 a) { QUERN_PARTS(reg_round_bf16(a.part[i])); }
+QUERN_INLINE F32x16 pair_halves(F32x16 a, F32x16 b) { QUERN_PARTS(reg_pair_halves(a.part[i], b.part[i])); }
 #undef QUERN_PARTS
 
 QUERN_INLINE void store(float* p, F32x16 a) {
@@ -252,6 +313,36 @@ QUERN_INLINE void store_pairs(float* p, F32x16 a, F32x16 b) {
 }
 
 // Folds 16 lanes to 8, 4, 2, 1, always lane i with lane i + half.
+#if defined(__x86_64__)
+struct Add {
+  QUERN_INLINE static __m128 of(__m128 a, __m128 b) { return _mm_add_ps(a, b); }
+#if defined(QUERN_ISA_avx2) || defined(QUERN_ISA_avx512)
+  QUERN_INLINE static __m256 of(__m256 a, __m256 b) { return _mm256_add_ps(a, b); }
+#endif
+};
+struct Greater {
+  QUERN_INLINE static __m128 of(__m128 a, __m128 b) { return _mm_max_ps(a, b); }
+#if defined(QUERN_ISA_avx2) || defined(QUERN_ISA_avx512)
+  QUERN_INLINE static __m256 of(__m256 a, __m256 b) { return _mm256_max_ps(a, b); }
+#endif
+};
+template <typename Fold>
+QUERN_INLINE float fold(F32x16 a) {
+#if defined(QUERN_ISA_avx512)
+  const __m256 eight = Fold::of(_mm512_castps512_ps256(a.part[0]), _mm512_extractf32x8_ps(a.part[0], 1));
+  const __m128 four = Fold::of(_mm256_castps256_ps128(eight), _mm256_extractf128_ps(eight, 1));
+#elif defined(QUERN_ISA_avx2)
+  const __m256 eight = Fold::of(a.part[0], a.part[1]);
+  const __m128 four = Fold::of(_mm256_castps256_ps128(eight), _mm256_extractf128_ps(eight, 1));
+#else
+  const __m128 four = Fold::of(Fold::of(a.part[0], a.part[2]), Fold::of(a.part[1], a.part[3]));
+#endif
+  const __m128 two = Fold::of(four, _mm_movehl_ps(four, four));
+  return _mm_cvtss_f32(Fold::of(two, _mm_shuffle_ps(two, two, 1)));
+}
+QUERN_INLINE float sum(F32x16 a) { return fold<Add>(a); }
+QUERN_INLINE float max(F32x16 a) { return fold<Greater>(a); }
+#else
 template <typename Fold>
 QUERN_INLINE float fold(F32x16 a, Fold f) {
   float lanes[kLanes];
@@ -268,6 +359,7 @@ QUERN_INLINE float sum(F32x16 a) {
 QUERN_INLINE float max(F32x16 a) {
   return fold(a, [](float x, float y) { return x > y ? x : y; });
 }
+#endif
 
 /// Nearest bfloat16, ties to even; NaN stays NaN.
 QUERN_INLINE uint16_t to_bf16(float a) {

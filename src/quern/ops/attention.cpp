@@ -48,7 +48,7 @@ void store_run(Deal& deal, const KernelTable& kernels, const AttentionRun& run, 
       kernels.attention->store_keys[type](
           {k + token * k_stride + int64_t{head} * layout.key_width, k_stride, count, layout.key_width, slot, keys});
       kernels.attention->store_values[type]({v + token * v_stride + int64_t{head} * layout.value_width, v_stride, count,
-                                             layout.value_width, slot, keys + layout.part_bytes(layout.key_width)});
+                                             layout.value_width, slot, keys + layout.key_bytes()});
     }
     done += count;
   }
@@ -94,7 +94,7 @@ void attend_run(Deal& deal, const KernelTable& kernels, const AttentionArgs& arg
                       out_stride = int64_t{args.q_heads} * layout.value_width;
         attend({.pages = run.kv.pages.data(),
                 .keys_offset = head * layout.head_bytes(),
-                .values_offset = head * layout.head_bytes() + layout.part_bytes(layout.key_width),
+                .values_offset = head * layout.head_bytes() + layout.key_bytes(),
                 .key_width = layout.key_width,
                 .value_width = layout.value_width,
                 .q = args.q + token * q_stride + q_head * layout.key_width,

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 // Attention of one layer: prefill in multiply-adds per second (the limit: one fused multiply-add of a whole register
-// per port and cycle), decode in bytes of pages read per second (the limit: memory bandwidth).
+// per port and cycle), decode in bytes of pages read per second (the limit: memory bandwidth); elements written.
 #include <benchmark/benchmark.h>
 
 #include <cstdlib>
@@ -86,6 +86,22 @@ void decode(benchmark::State& state) {
        "bytes");
 }
 
+/// Elements of keys and values written per second.
+void store(benchmark::State& state) {
+  const Layer layer = layer_of(state);
+  const KernelTable& kernels = kernel_table(static_cast<Isa>(state.range(0)));
+  const int64_t tokens = state.range(5), row = int64_t{layer.layout.heads} * layer.layout.key_width;
+  Pool pool(layer.threads);
+  const Pages pages(layer.layout, tokens);
+  const std::vector<float> x = wave(tokens * row, 0.01f);
+  const AttentionRun run{0, static_cast<int>(tokens), 0, {layer.layout, pages.pages}};
+  for (auto _ : state)
+    pool.run([&](const Worker& worker) { store_kv(worker, kernels, {&run, 1}, x.data(), x.data()); });
+  state.counters["elems"] =
+      benchmark::Counter(static_cast<double>(tokens * row * 2), benchmark::Counter::kIsIterationInvariantRate);
+  state.SetLabel(std::string(isa_name(kernels.isa)) + " " + std::string(kv_type_name(layer.layout.type)));
+}
+
 void levels(benchmark::internal::Benchmark* bench, const std::vector<std::vector<int64_t>>& shapes) {
   for (Isa isa : usable_isas())
     for (int64_t type = 0; type < 3; ++type)
@@ -98,6 +114,7 @@ void levels(benchmark::internal::Benchmark* bench, const std::vector<std::vector
       ->Unit(benchmark::kMillisecond);
 }
 
+BENCHMARK(store)->Apply([](auto* bench) { levels(bench, {{128, 8, 8, 1, 1}, {128, 8, 8, 512, 1}}); });
 BENCHMARK(prefill)->Apply([](auto* bench) {
   levels(bench, {{64, 9, 3, 2048, 1}, {128, 32, 8, 512, 1}, {128, 32, 8, 2048, 2}});
 });

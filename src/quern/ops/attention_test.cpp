@@ -287,7 +287,7 @@ INSTANTIATE_TEST_SUITE_P(IsaType, Attention,
 
 class StoreKv : public OnEveryIsa {};
 
-TEST_P(StoreKv, keys_lie_by_dimension_and_values_by_token) {
+TEST_P(StoreKv, bf16_keys_lie_by_pairs_of_columns_and_values_by_pairs_of_tokens) {
   const KvLayout layout{KvType::bf16, 2, 3, 5};
   TestSequence s(layout, 2, 66, 91);
   // Ties to even: 1 + 2^-8 lies between two bfloat16, as does 1 + 3 * 2^-8.
@@ -305,14 +305,15 @@ TEST_P(StoreKv, keys_lie_by_dimension_and_values_by_token) {
     return x;
   };
   EXPECT_EQ(stored(0, 0, 0), 1.0f);
-  EXPECT_EQ(stored(0, 0, 64), 1 + 0x1p-6f);
+  EXPECT_EQ(stored(0, 0, 1), 1 + 0x1p-6f);
   EXPECT_EQ(stored(0, 0, 128), -INFINITY);
+  EXPECT_EQ(stored(0, 0, 129), 0.0f);  // fills up the odd width
   for (int t : {1, 63, 65})
     for (int head = 0; head < 2; ++head) {
       const auto key = as_stored(KvType::bf16, &s.k[(t * 2 + head) * 3], 3),
                  value = as_stored(KvType::bf16, &s.v[(t * 2 + head) * 5], 5);
-      for (int d = 0; d < 3; ++d) EXPECT_EQ(stored(t / 64, head, d * 64 + t % 64), key[d]);
-      for (int c = 0; c < 5; ++c) EXPECT_EQ(stored(t / 64, head, 3 * 64 + t % 64 * 5 + c), value[c]);
+      for (int d = 0; d < 3; ++d) EXPECT_EQ(stored(t / 64, head, d / 2 * 128 + t % 64 * 2 + d % 2), key[d]);
+      for (int c = 0; c < 5; ++c) EXPECT_EQ(stored(t / 64, head, 4 * 64 + t % 64 / 2 * 10 + c * 2 + t % 2), value[c]);
     }
 }
 
@@ -345,6 +346,70 @@ TEST_P(StoreKv, rows_that_are_not_finite_stay_so_in_int8_and_tiny_ones_become_ze
     for (int t = 0; t < kKinds; ++t)
       for (int d = 0; d < kWidth; ++d) EXPECT_EQ(s.pages[0][d * 64 + t], std::byte{0});
   }
+}
+
+// Any chunk of tokens writes the same page, and nothing but its own tokens: the rest stays as it was.
+TEST_P(StoreKv, chunks_make_the_page_of_the_whole) {
+  constexpr int kTokens = 150;
+  for (KvType type : {KvType::f32, KvType::bf16, KvType::int8})
+    for (int width : {5, 16, 20, 37, 64}) {
+      const KvLayout layout{type, 2, width, width + 3};
+      TestSequence s(layout, 2, kTokens, 97);
+      const auto store = [&](int position, int count) {
+        const AttentionRun run = s.run(0, count, position);
+        run_on(2, [&](const Worker& worker) {
+          store_kv(worker, kernels(), {&run, 1}, &s.k[int64_t{position} * 2 * width],
+                   &s.v[int64_t{position} * 2 * (width + 3)]);
+        });
+      };
+      const auto bytes = [&] {
+        std::vector<std::byte> out;
+        for (const std::byte* page : s.pages) out.insert(out.end(), page, page + layout.page_bytes());
+        return out;
+      };
+      store(0, kTokens);
+      const std::vector<std::byte> whole = bytes();
+      for (const std::vector<int>& chunks :
+           {std::vector<int>{1}, {2, 1}, {64, 1, 63}, {63, 2}, {7, 130}, {kTokens - 1, 1}}) {
+        s.clear();
+        for (int position = 0, i = 0; position < kTokens; ++i) {
+          const int count = std::min(chunks[i % static_cast<int>(chunks.size())], kTokens - position);
+          store(position, count);
+          position += count;
+        }
+        EXPECT_EQ(bytes(), whole) << kv_type_name(type) << ", width " << width << ", chunks of " << chunks[0];
+      }
+    }
+}
+
+TEST_P(StoreKv, bf16_rounds_as_the_scalar_does) {
+  constexpr int kWidth = 2048;
+  const KvLayout layout{KvType::bf16, 1, kWidth, kWidth};
+  TestSequence s(layout, 1, 2, 99);
+  // Bits around ties, of every size, subnormals, infinities and NaN among them.
+  uint32_t state = 12345;
+  for (std::vector<float>* rows : {&s.k, &s.v})
+    for (float& x : *rows) {
+      state = state * 1664525u + 1013904223u;
+      const uint32_t bits = state % 3 == 0 ? (state & 0xffff0000u) | 0x8000u : state;
+      std::memcpy(&x, &bits, 4);
+    }
+  s.k[0] = s.v[0] = NAN;
+  s.k[1] = s.v[1] = 3.4e38f;
+  s.k[2] = s.v[2] = 1e-40f;
+  const AttentionRun run = s.run(0, 2, 0);
+  run_on(1, [&](const Worker& worker) { store_kv(worker, kernels(), {&run, 1}, s.k.data(), s.v.data()); });
+  const auto expected = [](float x) {
+    uint32_t bits;
+    std::memcpy(&bits, &x, 4);
+    return std::isnan(x) ? bits >> 16 | 0x40 : (bits + 0x7fff + (bits >> 16 & 1)) >> 16;
+  };
+  const auto* words = reinterpret_cast<const uint16_t*>(s.pages[0]);
+  for (int t = 0; t < 2; ++t)
+    for (int d = 0; d < kWidth; ++d) {
+      ASSERT_EQ(words[d / 2 * 128 + t * 2 + d % 2], expected(s.k[t * kWidth + d])) << s.k[t * kWidth + d];
+      ASSERT_EQ(words[kWidth * 64 + d * 2 + t], expected(s.v[t * kWidth + d])) << s.v[t * kWidth + d];
+    }
 }
 
 QUERN_ON_EVERY_ISA(StoreKv);

@@ -25,7 +25,7 @@ constexpr int registers(Scales, int tokens) { return tokens == 1 ? kParts : 1; }
 static_assert(kTokens <= kMostTileTokens);
 
 // Far enough ahead of the codes that memory answers in time while few tokens are computed.
-constexpr int kAheadBytes = 4096;
+constexpr int kAheadBytes = 8192;
 
 /// A register of rows: where its panel is read, and which part of the panel's vectors it is.
 struct Rows {

@@ -3,6 +3,7 @@
 
 #include <cmath>
 
+#include "quern/kernels/vector.h"
 #include "quern/ops/test_support.h"
 
 namespace quern {
@@ -52,26 +53,6 @@ TEST_P(Elementwise, rms_norm_works_in_place) {
   EXPECT_EQ(x, out);
 }
 
-TEST_P(Elementwise, rms_norm_heads_norms_each_head_of_a_strided_row) {
-  for (int width : kWidths) {
-    const int tokens = 3, heads = 5, stride = heads * width + 9;
-    const std::vector<float> x = random_floats(tokens * stride, 3), w = random_floats(width, 4);
-    std::vector<float> out = x;
-    run_on(2, [&](const Worker& worker) {
-      rms_norm_heads(worker, kernels(), out.data(), stride, w.data(), 1e-6f, tokens, heads, width);
-    });
-    for (int t = 0; t < tokens; ++t)
-      for (int h = 0; h < heads; ++h) {
-        const auto expected = norm_reference(&x[t * stride + h * width], w.data(), 1e-6f, width);
-        for (int i = 0; i < width; ++i)
-          ASSERT_NEAR(out[t * stride + h * width + i], expected[i], norm_tolerance(width) * std::abs(expected[i]))
-              << width;
-      }
-    for (int t = 0; t < tokens; ++t)
-      for (int i = heads * width; i < stride; ++i) ASSERT_EQ(out[t * stride + i], x[t * stride + i]);
-  }
-}
-
 // e^x is good to 2e-7; the sums, quotients and products around it add 4 roundings of 6e-8.
 constexpr double kSigmoidTolerance = 5e-7;
 
@@ -81,7 +62,7 @@ TEST_P(Elementwise, swiglu_matches_double_over_the_whole_range) {
   gate[1] = -80;
   gate[2] = 1e4f;
   gate[3] = -1e4f;
-  run_on(3, [&](const Worker& worker) { swiglu(worker, kernels(), gate.data(), up.data(), out.data(), 3, 333); });
+  kernels().vector->swiglu(gate.data(), up.data(), out.data(), std::ssize(gate));
   for (size_t i = 0; i < gate.size(); ++i) {
     const double expected = gate[i] / (1 + std::exp(-double{gate[i]})) * up[i];
     // Below e^-88 the sigmoid stops shrinking: an absolute error of 1e4 * 1e-38 * |up|.
@@ -93,9 +74,7 @@ TEST_P(Elementwise, sigmoid_gate_matches_double) {
   const int tokens = 4, width = 50, x_stride = 60, gate_stride = 120;
   const std::vector<float> x = random_floats(tokens * x_stride, 9), gate = random_floats(tokens * gate_stride, 10, 20);
   std::vector<float> out = x;
-  run_on(2, [&](const Worker& worker) {
-    sigmoid_gate(worker, kernels(), out.data(), x_stride, gate.data(), gate_stride, tokens, width);
-  });
+  for (int t = 0; t < tokens; ++t) kernels().vector->sigmoid_gate(&out[t * x_stride], &gate[t * gate_stride], width);
   for (int t = 0; t < tokens; ++t)
     for (int i = 0; i < x_stride; ++i) {
       const double before = x[t * x_stride + i];
@@ -107,21 +86,17 @@ TEST_P(Elementwise, sigmoid_gate_matches_double) {
 TEST_P(Elementwise, nan_stays_nan) {
   std::vector<float> gate(20, 1.0f), up(20, 1.0f), out(20);
   gate[3] = gate[19] = std::nanf("");
-  run_on(1, [&](const Worker& worker) { swiglu(worker, kernels(), gate.data(), up.data(), out.data(), 1, 20); });
+  kernels().vector->swiglu(gate.data(), up.data(), out.data(), 20);
   for (int i = 0; i < 20; ++i) EXPECT_EQ(std::isnan(out[i]), i == 3 || i == 19) << i;
 }
 
 TEST_P(Elementwise, bits_do_not_depend_on_the_number_of_workers) {
-  const std::vector<float> gate = random_floats(7 * 200, 11, 5), up = random_floats(7 * 200, 12);
+  const std::vector<float> x = random_floats(7 * 200, 11, 5), weight = random_floats(200, 12);
   std::vector<float> first;
   for (int threads : {1, 2, 3, 5}) {
-    std::vector<float> out(gate.size());
+    std::vector<float> out(x.size());
     run_on(threads, [&](const Worker& worker) {
-      swiglu(worker, kernels(), gate.data(), up.data(), out.data(), 7, 200);
-      worker.barrier();
-      rms_norm(worker, kernels(), out.data(), 200, up.data(), 1e-6f, out.data(), 200, 7, 200);
-      worker.barrier();
-      rms_norm_heads(worker, kernels(), out.data(), 200, up.data(), 1e-6f, 7, 10, 20);
+      rms_norm(worker, kernels(), x.data(), 200, weight.data(), 1e-6f, out.data(), 200, 7, 200);
     });
     if (first.empty()) first = out;
     EXPECT_EQ(out, first) << threads << " threads";

@@ -71,11 +71,4 @@ void turn(const KernelTable& kernels, const Rope& rope, const float* table, floa
   rotate(head, cosines, cosines + pairs, pairs);
 }
 
-void apply_rope(const Worker& worker, const KernelTable& kernels, const Rope& rope, const float* table, float* x,
-                int64_t stride, int64_t tokens, int heads, int head_width) {
-  const auto [begin, end] = worker.share(tokens * heads);
-  for (int64_t i = begin; i < end; ++i)
-    turn(kernels, rope, table, x + i / heads * stride + i % heads * head_width, i / heads);
-}
-
 }  // namespace quern

@@ -42,8 +42,4 @@ void rope_table(const Worker& worker, const Rope& rope, std::span<const int64_t>
 /// Rotates one head of token t in place.
 void turn(const KernelTable& kernels, const Rope& rope, const float* table, float* head, int64_t t);
 
-/// Rotates the heads of x [tokens, stride] in place; heads are head_width apart.
-void apply_rope(const Worker& worker, const KernelTable& kernels, const Rope& rope, const float* table, float* x,
-                int64_t stride, int64_t tokens, int heads, int head_width);
-
 }  // namespace quern

@@ -63,7 +63,7 @@ TEST(RopeFrequencies, yarn_is_deepseek) {
               {{12, 2.687936e-2}, {16, 5.5e-3}, {22, 1.778279e-4}, {23, 3.333804e-5}}, 11, 23);
 }
 
-class ApplyRope : public OnEveryIsa {};
+class Turn : public OnEveryIsa {};
 
 /// The rotation written with complex numbers' angle sum, in double.
 std::vector<double> rotated(const Rope& rope, const float* head, int width, int64_t position) {
@@ -81,7 +81,7 @@ std::vector<double> rotated(const Rope& rope, const float* head, int width, int6
   return out;
 }
 
-TEST_P(ApplyRope, rotates_both_pairings_and_leaves_the_rest) {
+TEST_P(Turn, rotates_both_pairings_and_leaves_the_rest) {
   const int heads = 3;
   for (RopePairs pairs : {RopePairs::halves, RopePairs::interleaved})
     for (auto [d, width] : {std::pair{8, 8}, {12, 12}, {20, 24}, {64, 64}, {64, 256}, {80, 80}, {128, 128}, {6, 16}}) {
@@ -95,7 +95,9 @@ TEST_P(ApplyRope, rotates_both_pairings_and_leaves_the_rest) {
         run_on(threads, [&](const Worker& worker) {
           rope_table(worker, rope, positions, table.data());
           worker.barrier();
-          apply_rope(worker, kernels(), rope, table.data(), out.data(), stride, tokens, heads, width);
+          const auto [begin, end] = worker.share(tokens * heads);
+          for (int64_t i = begin; i < end; ++i)
+            turn(kernels(), rope, table.data(), &out[i / heads * stride + i % heads * width], i / heads);
         });
         for (int t = 0; t < tokens; ++t) {
           for (int h = 0; h < heads; ++h) {
@@ -113,7 +115,7 @@ TEST_P(ApplyRope, rotates_both_pairings_and_leaves_the_rest) {
     }
 }
 
-QUERN_ON_EVERY_ISA(ApplyRope);
+QUERN_ON_EVERY_ISA(Turn);
 
 }  // namespace
 }  // namespace quern

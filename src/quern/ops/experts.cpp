@@ -3,6 +3,7 @@
 
 #include <algorithm>
 #include <cmath>
+#include <memory>
 #include <numeric>
 
 #include "quern/kernels/vector.h"
@@ -10,6 +11,8 @@
 namespace quern {
 namespace {
 
+// As many tokens are chosen for in the time of the barriers that this saves.
+constexpr int64_t kFewTokens = 4;
 // Sharing of work: a panel that is read for n slots costs as much as n + this many in the caches.
 constexpr int64_t kPanelReadSlots = 3;
 // Panels that kernels take at a time.
@@ -20,15 +23,16 @@ constexpr int64_t kRunBytes = 256 << 10;
 
 int64_t panels_of(const Matrix& matrix) { return (matrix.rows() + kPanelRows - 1) / kPanelRows; }
 
-void score(RouterSpec::Scoring scoring, std::span<float> logits) {
+void score(RouterSpec::Scoring scoring, const float* logits, std::span<float> scores) {
+  std::copy_n(logits, scores.size(), scores.begin());
   if (scoring == RouterSpec::Scoring::sigmoid) {
-    for (float& x : logits) x = 1 / (1 + std::exp(-x));
+    for (float& x : scores) x = 1 / (1 + std::exp(-x));
     return;
   }
-  const float most = *std::ranges::max_element(logits);
+  const float most = *std::ranges::max_element(scores);
   double sum = 0;
-  for (float& x : logits) sum += x = std::exp(x - most);
-  for (float& x : logits) x = static_cast<float>(x / sum);
+  for (float& x : scores) sum += x = std::exp(x - most);
+  for (float& x : scores) x = static_cast<float>(x / sum);
 }
 
 /// The indices of the largest scores, the best first. Only a strictly larger one goes ahead of another: of equals the
@@ -79,51 +83,70 @@ void share_panels(const Worker& worker, std::span<const int> begins, int64_t pan
 
 }  // namespace
 
-Routing::Routing(Workspace& workspace, int64_t max_tokens, int max_experts, int max_used)
-    : chosen_(workspace.take<int>(max_tokens * max_used)),
-      begins_(workspace.take<int>(max_experts + 1)),
-      slot_tokens_(workspace.take<int>(max_tokens * max_used)),
-      slots_(workspace.take<int>(max_tokens * max_used)),
-      chosen_weights_(workspace.take<float>(max_tokens * max_used)),
-      slot_weights_(workspace.take<float>(max_tokens * max_used)) {
-  std::iota(slots_.begin(), slots_.end(), 0);
+Routing::Memory Routing::take(Workspace& workspace, int64_t tokens, int max_experts, int max_used) {
+  const int64_t n = tokens * max_used;
+  return {workspace.take<int>(n), workspace.take<int>(max_experts + 1), workspace.take<int>(n),
+          workspace.take<float>(n), workspace.take<float>(n)};
 }
 
-void Routing::choose(const Worker& worker, const RouterSpec& spec, float* logits, int64_t tokens) {
-  if (worker.index() == 0) {
-    tokens_ = tokens;
-    n_expert_ = spec.n_expert;
-    n_used_ = spec.n_used;
+Routing::Routing(Workspace& workspace, int workers, int64_t max_tokens, int max_experts, int max_used)
+    : shared_(take(workspace, max_tokens, max_experts, max_used)),
+      own_(workspace.take<Memory>(workers)),
+      scores_(workspace.take<std::span<float>>(workers)),
+      rows_(workspace.take<int>(max_tokens * max_used)),
+      slots_(workspace.take<Slots>(workers)) {
+  for (int w = 0; w < workers; ++w) {
+    std::construct_at(&own_[w], take(workspace, std::min(max_tokens, kFewTokens), max_experts, max_used));
+    std::construct_at(&scores_[w], workspace.take<float>(max_experts));
+    std::construct_at(&slots_[w]);
   }
-  const auto [begin, end] = worker.share(tokens);
+  std::iota(rows_.begin(), rows_.end(), 0);
+}
+
+void Routing::choose(const RouterSpec& spec, const float* logits, int64_t begin, int64_t end, std::span<float> scores,
+                     const Memory& to) {
   for (int64_t t = begin; t < end; ++t) {
-    const std::span<float> scores(logits + t * spec.n_expert, spec.n_expert);
-    const std::span<int> best = chosen_.subspan(t * spec.n_used, spec.n_used);
-    score(spec.scoring, scores);
+    const std::span<int> best = to.chosen.subspan(t * spec.n_used, spec.n_used);
+    score(spec.scoring, logits + t * spec.n_expert, scores);
     take_best(scores, best);
-    weigh(spec, scores, best, chosen_weights_.data() + t * spec.n_used);
+    weigh(spec, scores, best, to.chosen_weights.data() + t * spec.n_used);
   }
 }
 
-void Routing::group() {
-  const std::span<int> begins = begins_.first(n_expert_ + 1);
+/// A counting sort.
+void Routing::sort(const RouterSpec& spec, int64_t tokens, const Memory& memory) {
+  const std::span<int> begins = memory.begins.first(spec.n_expert + 1);
+  const std::span<const int> chosen = memory.chosen.first(tokens * spec.n_used);
   std::ranges::fill(begins, 0);
-  for (int e : chosen()) ++begins[e + 1];
+  for (int e : chosen) ++begins[e + 1];
   std::partial_sum(begins.begin(), begins.end(), begins.begin());
   // Each slot that is given away moves the beginning of its expert on, in the end to that of the next.
-  for (size_t i = 0; i < chosen().size(); ++i) {
-    const int slot = begins[chosen_[i]]++;
-    slot_tokens_[slot] = static_cast<int>(i) / n_used_;
-    slot_weights_[slot] = chosen_weights_[i];
+  for (size_t i = 0; i < chosen.size(); ++i) {
+    const int slot = begins[chosen[i]]++;
+    memory.tokens[slot] = static_cast<int>(i) / spec.n_used;
+    memory.weights[slot] = memory.chosen_weights[i];
   }
   std::shift_right(begins.begin(), begins.end(), 1);
   begins[0] = 0;
 }
 
-void experts_up(const Worker& worker, const KernelTable& kernels, const Experts& experts, const Routing& routing,
+void Routing::route(const Worker& worker, const RouterSpec& spec, const float* logits, int64_t tokens) {
+  const bool few = tokens <= kFewTokens;
+  const Memory& memory = few ? own_[worker.index()] : shared_;
+  const auto [begin, end] = few ? Worker::Range{0, tokens} : worker.share(tokens);
+  choose(spec, logits, begin, end, scores_[worker.index()].first(spec.n_expert), memory);
+  if (!few) worker.barrier();
+  if (few || worker.index() == 0) sort(spec, tokens, memory);
+  if (!few) worker.barrier();
+  const int64_t n = tokens * spec.n_used;
+  slots_[worker.index()] = {tokens, memory.begins.first(spec.n_expert + 1), memory.tokens.first(n),
+                            memory.weights.first(n), rows_.first(n)};
+}
+
+void experts_up(const Worker& worker, const KernelTable& kernels, const Experts& experts, const Slots& slots,
                 const Activations& x, float* gate, float* up) {
   const int64_t n_ff = experts.gate[0].rows();
-  const std::span<const int> begins = routing.begins();
+  const std::span<const int> begins = slots.begins;
   share_panels(worker, begins, panels_of(experts.gate[0]), [&](int e, int64_t first, int64_t last) {
     for (int64_t run = first; run < last; run += kRunPanels) {
       const int64_t end = std::min(run + kRunPanels, last);
@@ -138,25 +161,24 @@ void experts_up(const Worker& worker, const KernelTable& kernels, const Experts&
   });
 }
 
-void experts_down(const Worker& worker, const KernelTable& kernels, const Experts& experts, const Routing& routing,
+void experts_down(const Worker& worker, const KernelTable& kernels, const Experts& experts, const Slots& slots,
                   const Activations& x, float* out, float* y) {
   const int64_t n_embd = experts.down[0].rows();
-  const std::span<const int> begins = routing.begins(), slot_tokens = routing.slot_tokens();
+  const std::span<const int> begins = slots.begins;
   const auto [begin, end] = worker.share(panels_of(experts.down[0]), kGrain);
-  float* const mine = out + routing.tokens() * begin * kPanelRows;  // an expert has at most one slot of each token
+  float* const mine = out + slots.tokens * begin * kPanelRows;  // an expert has at most one slot of each token
   for (int e = 0; e + 1 < static_cast<int>(begins.size()); ++e) {
-    const int64_t slots = begins[e + 1] - begins[e];
-    if (slots == 0) continue;
-    const int64_t run = std::max<int64_t>(1, kRunBytes / (slots * kPanelRows * 4));
+    const int64_t count = begins[e + 1] - begins[e];
+    if (count == 0) continue;
+    const int64_t run = std::max<int64_t>(1, kRunBytes / (count * kPanelRows * 4));
     for (int64_t first = begin; first < end; first += run) {
       const int64_t last = std::min(first + run, end);
       const int64_t row = first * kPanelRows, rows = std::min(last * kPanelRows, n_embd) - row;
       // Slots and rows are counted from the first of all; ours begin at `mine`.
       matmul_piece(worker, {&experts.down[e], nullptr, mine - begins[e] * rows - row, rows}, first, last, x, e);
-      for (int64_t s = 0; s < slots; ++s) {
+      for (int64_t s = 0; s < count; ++s) {
         const int64_t slot = begins[e] + s;
-        kernels.vector->add_scaled(y + slot_tokens[slot] * n_embd + row, mine + s * rows, routing.slot_weights()[slot],
-                                   rows);
+        kernels.vector->add_scaled(y + slots.token[slot] * n_embd + row, mine + s * rows, slots.weight[slot], rows);
       }
     }
   }

@@ -23,36 +23,42 @@ struct RouterSpec {
 };
 
 /// Which experts the tokens of a step go to. A slot is one token at one of its experts; slots are sorted by expert, and
-/// within one by token. Lives in memory of the workspace, for layer after layer.
+/// within one by token.
+struct Slots {
+  int64_t tokens = 0;
+  std::span<const int> begins;    ///< [n_expert + 1]: slots begins[e] .. begins[e + 1] - 1 are those of expert e
+  std::span<const int> token;     ///< of each slot
+  std::span<const float> weight;  ///< of each slot: what the expert counts for
+  std::span<const int> row;       ///< 0, 1, 2, ...: of each slot in what lies by slots
+};
+
+/// Fills in slots, layer after layer, in memory of the workspace.
 class Routing {
  public:
-  Routing(Workspace& workspace, int64_t max_tokens, int max_experts, int max_used);
+  Routing(Workspace& workspace, int workers, int64_t max_tokens, int max_experts, int max_used);
 
-  /// Every worker chooses for its share of the tokens: the n_used best scores, of equal ones the lowest expert. Takes
-  /// the router's logits [tokens, n_expert] and leaves scores in their place.
-  void choose(const Worker& worker, const RouterSpec& spec, float* logits, int64_t tokens);
-  /// Sorts the slots. For one worker, with a barrier before and after.
-  void group();
+  /// Takes the router's logits [tokens, n_expert]: the n_used best scores of a token, of equal ones the lowest expert.
+  /// Few tokens every worker routes for itself; of more each some, with barriers. Complete on return, in either case.
+  void route(const Worker& worker, const RouterSpec& spec, const float* logits, int64_t tokens);
 
-  int64_t tokens() const { return tokens_; }
-  /// [tokens, n_used]: the experts of a token, the best first, and what each counts for.
-  std::span<const int> chosen() const { return chosen_.first(tokens_ * n_used_); }
-  std::span<const float> chosen_weights() const { return chosen_weights_.first(tokens_ * n_used_); }
-
-  // After `group`:
-  /// Slots begins[e] .. begins[e + 1] - 1 are those of expert e.
-  std::span<const int> begins() const { return begins_.first(n_expert_ + 1); }
-  std::span<const int> slot_tokens() const { return slot_tokens_.first(tokens_ * n_used_); }
-  std::span<const float> slot_weights() const { return slot_weights_.first(tokens_ * n_used_); }
-  /// 0, 1, 2, ...: the row of each slot in what lies by slots.
-  std::span<const int> slots() const { return slots_.first(tokens_ * n_used_); }
+  /// As this worker's last `route` left them.
+  const Slots& slots(const Worker& worker) const { return slots_[worker.index()]; }
 
  private:
-  std::span<int> chosen_, begins_, slot_tokens_, slots_;
-  std::span<float> chosen_weights_, slot_weights_;
-  // Written by worker 0 in `choose`, read by all after the barrier.
-  int64_t tokens_ = 0;
-  int n_expert_ = 0, n_used_ = 0;
+  struct Memory {
+    std::span<int> chosen, begins, tokens;  // chosen: [tokens, n_used]
+    std::span<float> chosen_weights, weights;
+  };
+  static Memory take(Workspace& workspace, int64_t tokens, int max_experts, int max_used);
+  static void choose(const RouterSpec& spec, const float* logits, int64_t begin, int64_t end, std::span<float> scores,
+                     const Memory& to);
+  static void sort(const RouterSpec& spec, int64_t tokens, const Memory& memory);
+
+  Memory shared_;
+  std::span<Memory> own_;               // by worker, for few tokens
+  std::span<std::span<float>> scores_;  // by worker, of one token
+  std::span<int> rows_;
+  std::span<Slots> slots_;  // by worker, who alone writes and reads it
 };
 
 /// The SwiGLU experts of one layer: gate and up [n_ff, n_embd], down [n_embd, n_ff], all of one shape.
@@ -61,13 +67,13 @@ struct Experts {
 };
 
 /// gate[s] = silu(W_gate x[s]) ∘ (W_up x[s]) for every slot s, with the matrices of its expert. gate, up [slots, n_ff];
-/// `up` is scratch. x: groups as in `routing`. Workers take shares of all panels of all experts in use, of equal cost.
-void experts_up(const Worker& worker, const KernelTable& kernels, const Experts& experts, const Routing& routing,
+/// `up` is scratch. x: groups as in `slots`. Workers take shares of all panels of all experts in use, of equal cost.
+void experts_up(const Worker& worker, const KernelTable& kernels, const Experts& experts, const Slots& slots,
                 const Activations& x, float* gate, float* up);
 
 /// y[t] += Σ weight * (W_down x[s]) over the slots of token t, by ascending expert: the order of a token's sum is its
-/// own. y [tokens, n_embd]; `out` is scratch of that size. x: groups as in `routing`. Workers split the columns of y.
-void experts_down(const Worker& worker, const KernelTable& kernels, const Experts& experts, const Routing& routing,
+/// own. y [tokens, n_embd]; `out` is scratch of that size. x: groups as in `slots`. Workers split the columns of y.
+void experts_down(const Worker& worker, const KernelTable& kernels, const Experts& experts, const Slots& slots,
                   const Activations& x, float* out, float* y);
 
 }  // namespace quern

@@ -52,37 +52,34 @@ void layer(benchmark::State& state, int64_t tokens, int threads) {
     experts.up.push_back(random_matrix(kFf, kEmbd, kernels, pool));
     experts.down.push_back(random_matrix(kEmbd, kFf, kernels, pool));
   }
-  const int64_t slots = tokens * kRouter.n_used;
+  const int64_t n_slots = tokens * kRouter.n_used;
   const auto x = normal_floats(tokens * kEmbd), logits = normal_floats(16 * tokens * kRouter.n_expert);
-  std::vector<float> scores, y(tokens * kEmbd), gate(slots * kFf), up(gate), out(tokens * kEmbd);
+  std::vector<float> y(tokens * kEmbd), gate(n_slots * kFf), up(gate), out(tokens * kEmbd);
   Workspace workspace;
-  Activations inputs(workspace, kernels, pool.size(), slots, kEmbd, 0);
-  Routing routing(workspace, tokens, kRouter.n_expert, kRouter.n_used);
+  Activations inputs(workspace, kernels, pool.size(), n_slots, kEmbd, 0);
+  Routing routing(workspace, threads, tokens, kRouter.n_expert, kRouter.n_used);
   const InputForms forms = experts.gate[0].inputs();
   int64_t step = 0;
   for (auto _ : state) {
     // Other experts in every step, as in every layer: they come from memory.
     const float* from = logits.data() + step++ % 16 * tokens * kRouter.n_expert;
-    scores.assign(from, from + tokens * kRouter.n_expert);
     pool.run([&](const Worker& worker) {
-      routing.choose(worker, kRouter, scores.data(), tokens);
+      routing.route(worker, kRouter, from, tokens);
+      const Slots& slots = routing.slots(worker);
+      inputs.set_groups(worker, x.data(), kEmbd, forms, slots.token, slots.begins, nullptr);
       worker.barrier();
-      if (worker.index() == 0) routing.group();
+      experts_up(worker, kernels, experts, slots, inputs, gate.data(), up.data());
       worker.barrier();
-      inputs.set_groups(worker, x.data(), kEmbd, forms, routing.slot_tokens(), routing.begins(), nullptr);
+      inputs.set_groups(worker, gate.data(), kFf, forms, slots.row, slots.begins, nullptr);
       worker.barrier();
-      experts_up(worker, kernels, experts, routing, inputs, gate.data(), up.data());
-      worker.barrier();
-      inputs.set_groups(worker, gate.data(), kFf, forms, routing.slots(), routing.begins(), nullptr);
-      worker.barrier();
-      experts_down(worker, kernels, experts, routing, inputs, out.data(), y.data());
+      experts_down(worker, kernels, experts, slots, inputs, out.data(), y.data());
     });
     benchmark::DoNotOptimize(y.data());
   }
-  set_rate(state, 3.0 * kEmbd * kFf * static_cast<double>(slots));
+  set_rate(state, 3.0 * kEmbd * kFf * static_cast<double>(n_slots));
   int64_t bytes = 0;
   for (const auto* matrices : {&experts.gate, &experts.up, &experts.down}) bytes += (*matrices)[0].bytes();
-  state.counters["B/s"] = benchmark::Counter(static_cast<double>(std::min<int64_t>(slots, kRouter.n_expert) * bytes),
+  state.counters["B/s"] = benchmark::Counter(static_cast<double>(std::min<int64_t>(n_slots, kRouter.n_expert) * bytes),
                                              benchmark::Counter::kIsIterationInvariantRate);
 }
 

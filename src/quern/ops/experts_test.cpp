@@ -16,23 +16,49 @@ namespace {
 
 constexpr float kNaN = std::numeric_limits<float>::quiet_NaN();
 
-/// A routing of its own memory.
+/// What one worker sees of a routing, checked to be what all see.
 struct Routed {
-  Workspace workspace;
-  Routing routing;
+  std::vector<int> begins, tokens, rows;
+  std::vector<float> weights;
 
-  Routed(const RouterSpec& spec, std::vector<float> logits, int threads = 2)
-      : routing(workspace, std::ssize(logits) / spec.n_expert, spec.n_expert, spec.n_used) {
-    const int64_t tokens = std::ssize(logits) / spec.n_expert;
+  Routed(const RouterSpec& spec, const std::vector<float>& logits, int threads = 2) {
+    const int64_t n = std::ssize(logits) / spec.n_expert;
+    Workspace workspace;
+    Routing routing(workspace, threads, n, spec.n_expert, spec.n_used);
+    std::vector<Routed> seen(threads);
     run_on(threads, [&](const Worker& worker) {
-      routing.choose(worker, spec, logits.data(), tokens);
-      worker.barrier();
-      if (worker.index() == 0) routing.group();
+      routing.route(worker, spec, logits.data(), n);
+      seen[worker.index()] = Routed(routing.slots(worker));
     });
+    *this = seen[0];
+    EXPECT_TRUE(std::ranges::all_of(seen, [&](const Routed& other) { return other == *this; }));
+  }
+  Routed() = default;
+  explicit Routed(const Slots& slots)
+      : begins(slots.begins.begin(), slots.begins.end()),
+        tokens(slots.token.begin(), slots.token.end()),
+        rows(slots.row.begin(), slots.row.end()),
+        weights(slots.weight.begin(), slots.weight.end()) {}
+  /// Bits: weights may be no numbers.
+  bool operator==(const Routed& other) const {
+    return begins == other.begins && tokens == other.tokens && rows == other.rows &&
+           std::ranges::equal(std::as_bytes(std::span(weights)), std::as_bytes(std::span(other.weights)));
+  }
+
+  /// The experts of a token and their weights, by expert.
+  std::vector<std::pair<int, double>> of_token(int token) const {
+    std::vector<std::pair<int, double>> out;
+    for (int e = 0; e + 1 < std::ssize(begins); ++e)
+      for (int s = begins[e]; s < begins[e + 1]; ++s)
+        if (tokens[s] == token) out.emplace_back(e, weights[s]);
+    return out;
+  }
+  std::vector<int> experts(int token) const {
+    std::vector<int> out;
+    for (const auto& [e, weight] : of_token(token)) out.push_back(e);
+    return out;
   }
 };
-
-std::vector<int> ints(std::span<const int> values) { return {values.begin(), values.end()}; }
 
 /// Experts by falling score, of equals the first, and their weights in double.
 std::vector<std::pair<int, double>> choice_reference(const RouterSpec& spec, std::span<const float> logits) {
@@ -59,31 +85,32 @@ TEST(Routing, chooses_the_best_and_weighs_them) {
                                  RouterSpec{.n_expert = 128, .n_used = 8, .normalised = false},
                                  RouterSpec{.n_expert = 5, .n_used = 5, .scale = 2.5f},
                                  RouterSpec{.n_expert = 16, .n_used = 4, .scoring = sigmoid},
-                                 RouterSpec{.n_expert = 16, .n_used = 4, .scoring = sigmoid, .normalised = false}}) {
-    const int tokens = 33;
-    const auto logits = random_floats(tokens * spec.n_expert, 3, 2);
-    const Routed routed(spec, logits);
-    ASSERT_EQ(routed.routing.chosen().size(), static_cast<size_t>(tokens * spec.n_used));
-    for (int t = 0; t < tokens; ++t) {
-      const auto want = choice_reference(spec, std::span(logits).subspan(t * spec.n_expert, spec.n_expert));
-      for (int i = 0; i < spec.n_used; ++i) {
-        EXPECT_EQ(routed.routing.chosen()[t * spec.n_used + i], want[i].first) << t << " " << i;
-        // exp to an ulp or two, a quotient, a sum of n_used, a quotient, a product.
-        const double tolerance = (spec.n_used + 6) * 0x1p-24;
-        EXPECT_NEAR(routed.routing.chosen_weights()[t * spec.n_used + i], want[i].second, tolerance * want[i].second);
+                                 RouterSpec{.n_expert = 16, .n_used = 4, .scoring = sigmoid, .normalised = false}})
+    for (int tokens : {1, 33}) {
+      const auto logits = random_floats(tokens * spec.n_expert, 3, 2);
+      const Routed routed(spec, logits);
+      for (int t = 0; t < tokens; ++t) {
+        auto want = choice_reference(spec, std::span(logits).subspan(t * spec.n_expert, spec.n_expert));
+        std::ranges::sort(want);
+        const auto got = routed.of_token(t);
+        ASSERT_EQ(got.size(), want.size()) << t;
+        for (size_t i = 0; i < want.size(); ++i) {
+          EXPECT_EQ(got[i].first, want[i].first) << t;
+          // exp to an ulp or two, a quotient, a sum of n_used, a quotient, a product.
+          EXPECT_NEAR(got[i].second, want[i].second, (spec.n_used + 6) * 0x1p-24 * want[i].second);
+        }
       }
     }
-  }
 }
 
-TEST(Routing, of_equal_scores_the_first_expert_wins) {
-  const RouterSpec spec{.n_expert = 6, .n_used = 3};
-  const Routed routed(spec, {1, 1, 1, 1, 1, 1, 0, 2, 0, 2, 0, 2, 0, 0, 5, 0, 0, 5});
-  EXPECT_EQ(ints(routed.routing.chosen()), (std::vector<int>{0, 1, 2, 1, 3, 5, 2, 5, 0}));
+TEST(Routing, of_equal_scores_the_first_experts_win) {
+  const Routed routed({.n_expert = 6, .n_used = 3}, {1, 1, 1, 1, 1, 1, 0, 2, 0, 2, 0, 0, 0, 0, 5, 0, 0, 5});
+  EXPECT_EQ(routed.experts(0), (std::vector<int>{0, 1, 2}));
+  EXPECT_EQ(routed.experts(1), (std::vector<int>{0, 1, 3}));
+  EXPECT_EQ(routed.experts(2), (std::vector<int>{0, 2, 5}));
 }
 
 TEST(Routing, chooses_experts_that_exist_whatever_the_logits) {
-  const RouterSpec spec{.n_expert = 4, .n_used = 2};
   constexpr float kInf = std::numeric_limits<float>::infinity();
   for (const std::vector<float>& logits : {std::vector<float>{kNaN, kNaN, kNaN, kNaN},
                                            {kNaN, 1, 2, kNaN},
@@ -91,50 +118,58 @@ TEST(Routing, chooses_experts_that_exist_whatever_the_logits) {
                                            {-kInf, -kInf, -kInf, -kInf},
                                            {kInf, 0, kInf, 1},
                                            {-1e30f, 1e30f, 0, 0}}) {
-    const Routed routed(spec, logits);
-    const auto chosen = ints(routed.routing.chosen());
-    EXPECT_NE(chosen[0], chosen[1]);
-    for (int e : chosen) EXPECT_TRUE(e >= 0 && e < 4) << e;
-    EXPECT_EQ(routed.routing.begins()[4], 2);
+    const Routed routed({.n_expert = 4, .n_used = 2}, logits);
+    EXPECT_EQ(routed.begins.size(), 5u);
+    EXPECT_EQ(routed.begins.back(), 2);
+    const auto experts = routed.experts(0);
+    ASSERT_EQ(experts.size(), 2u);
+    EXPECT_NE(experts[0], experts[1]);
   }
 }
 
 TEST(Routing, slots_lie_by_expert_and_within_by_token) {
   const RouterSpec spec{.n_expert = 9, .n_used = 4};
-  for (int tokens : {0, 1, 2, 50}) {
+  for (int tokens : {0, 1, 2, 4, 5, 50}) {
     auto logits = random_floats(tokens * spec.n_expert, 5);
     for (int t = 0; t < tokens; ++t) logits[t * spec.n_expert + 3] = -50;  // nobody's choice
     const Routed routed(spec, logits, 3);
-    const Routing& routing = routed.routing;
-    std::vector<int> begins = {0}, slot_tokens;
-    std::vector<float> weights;
-    for (int e = 0; e < spec.n_expert; ++e) {
-      for (int i = 0; i < tokens * spec.n_used; ++i)
-        if (routing.chosen()[i] == e) {
-          slot_tokens.push_back(i / spec.n_used);
-          weights.push_back(routing.chosen_weights()[i]);
-        }
-      begins.push_back(static_cast<int>(slot_tokens.size()));
-    }
-    EXPECT_EQ(begins[3], begins[4]);
-    EXPECT_EQ(ints(routing.begins()), begins);
-    EXPECT_EQ(ints(routing.slot_tokens()), slot_tokens);
-    EXPECT_EQ(std::vector<float>(routing.slot_weights().begin(), routing.slot_weights().end()), weights);
-    for (int i = 0; i < tokens * spec.n_used; ++i) EXPECT_EQ(routing.slots()[i], i);
+    ASSERT_EQ(std::ssize(routed.begins), spec.n_expert + 1);
+    EXPECT_EQ(routed.begins.front(), 0);
+    EXPECT_EQ(routed.begins[3], routed.begins[4]);
+    EXPECT_EQ(routed.begins.back(), tokens * spec.n_used);
+    for (int e = 0; e < spec.n_expert; ++e)
+      for (int s = routed.begins[e]; s + 1 < routed.begins[e + 1]; ++s)
+        EXPECT_LT(routed.tokens[s], routed.tokens[s + 1]) << e;
+    for (int t = 0; t < tokens; ++t) EXPECT_EQ(std::ssize(routed.of_token(t)), spec.n_used) << t;
+    for (int i = 0; i < tokens * spec.n_used; ++i) EXPECT_EQ(routed.rows[i], i);
+    EXPECT_EQ(Routed(spec, logits, 1), routed);
+  }
+}
+
+/// Few tokens go another way than many.
+TEST(Routing, of_a_token_does_not_depend_on_others) {
+  const RouterSpec spec{.n_expert = 12, .n_used = 3};
+  const auto logits = random_floats(30 * spec.n_expert, 6);
+  const Routed whole(spec, logits);
+  for (int t = 0; t < 30; ++t) {
+    const auto mine = std::span(logits).subspan(t * spec.n_expert, spec.n_expert);
+    EXPECT_EQ(Routed(spec, {mine.begin(), mine.end()}).of_token(0), whole.of_token(t)) << t;
   }
 }
 
 TEST(Routing, serves_layers_of_other_sizes) {
-  Workspace workspace;
-  Routing routing(workspace, 20, 8, 4);
-  for (const RouterSpec& spec : {RouterSpec{.n_expert = 8, .n_used = 2}, RouterSpec{.n_expert = 5, .n_used = 4}}) {
-    auto logits = random_floats(20 * spec.n_expert, 9);
-    run_on(1, [&](const Worker& worker) {
-      routing.choose(worker, spec, logits.data(), 20);
-      routing.group();
-    });
-    EXPECT_EQ(routing.begins().size(), static_cast<size_t>(spec.n_expert + 1));
-    EXPECT_EQ(routing.begins().back(), 20 * spec.n_used);
+  for (int tokens : {3, 20}) {
+    Workspace workspace;
+    Routing routing(workspace, 2, tokens, 8, 4);
+    for (const RouterSpec& spec : {RouterSpec{.n_expert = 8, .n_used = 2}, RouterSpec{.n_expert = 5, .n_used = 4}}) {
+      const auto logits = random_floats(tokens * spec.n_expert, 9);
+      Routed seen;
+      run_on(2, [&](const Worker& worker) {
+        routing.route(worker, spec, logits.data(), tokens);
+        if (worker.index() == 1) seen = Routed(routing.slots(worker));
+      });
+      EXPECT_EQ(seen, Routed(spec, logits));
+    }
   }
 }
 
@@ -188,25 +223,24 @@ struct Layer {
   /// y += experts(x) for the tokens, as a block does it.
   std::vector<float> run(const RouterSpec& spec, std::span<const float> x, std::span<const float> logits,
                          std::span<const float> before, int threads) const {
-    const int64_t tokens = std::ssize(x) / n_embd, slots = tokens * spec.n_used;
+    const int64_t tokens = std::ssize(x) / n_embd, n_slots = tokens * spec.n_used;
     Workspace workspace;
-    Activations inputs(workspace, kernels, threads, slots, std::max(n_embd, n_ff), 0);
-    Routing routing(workspace, tokens, spec.n_expert, spec.n_used);
-    std::vector<float> scores(logits.begin(), logits.end()), y(before.begin(), before.end());
-    std::vector<float> gate(slots * n_ff, kNaN), up(gate), gathered(slots * n_embd, kNaN), out(tokens * n_embd, kNaN);
+    Activations inputs(workspace, kernels, threads, n_slots, std::max(n_embd, n_ff), 0);
+    Routing routing(workspace, threads, tokens, spec.n_expert, spec.n_used);
+    std::vector<float> y(before.begin(), before.end());
+    std::vector<float> gate(n_slots * n_ff, kNaN), up(gate), gathered(n_slots * n_embd, kNaN),
+        out(tokens * n_embd, kNaN);
     const InputForms forms = experts.gate[0].inputs();
     run_on(threads, [&](const Worker& worker) {
-      routing.choose(worker, spec, scores.data(), tokens);
+      routing.route(worker, spec, logits.data(), tokens);
+      const Slots& slots = routing.slots(worker);
+      inputs.set_groups(worker, x.data(), n_embd, forms, slots.token, slots.begins, gathered.data());
       worker.barrier();
-      if (worker.index() == 0) routing.group();
+      experts_up(worker, kernels, experts, slots, inputs, gate.data(), up.data());
       worker.barrier();
-      inputs.set_groups(worker, x.data(), n_embd, forms, routing.slot_tokens(), routing.begins(), gathered.data());
+      inputs.set_groups(worker, gate.data(), n_ff, forms, slots.row, slots.begins, up.data());
       worker.barrier();
-      experts_up(worker, kernels, experts, routing, inputs, gate.data(), up.data());
-      worker.barrier();
-      inputs.set_groups(worker, gate.data(), n_ff, forms, routing.slots(), routing.begins(), up.data());
-      worker.barrier();
-      experts_down(worker, kernels, experts, routing, inputs, out.data(), y.data());
+      experts_down(worker, kernels, experts, slots, inputs, out.data(), y.data());
     });
     return y;
   }

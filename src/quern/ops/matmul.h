@@ -95,6 +95,9 @@ class Activations {
   void set_groups(const Worker& worker, const float* x, int64_t columns, InputForms forms, std::span<const int> rows,
                   std::span<const int> begins, float* floats);
 
+  /// The inputs as this worker set them last, before rounding.
+  const float* floats(const Worker& worker) const { return views_[worker.index()].x; }
+
  private:
   friend struct MatrixProduct;
   struct Packed {

@@ -4,7 +4,6 @@
 #include <cmath>
 
 #include "quern/kernels/vector.h"
-#include "quern/ops/elementwise.h"
 
 namespace quern {
 namespace {
@@ -92,35 +91,25 @@ Result<MoeBlock::Shared> MoeBlock::load_shared(Loader& loader, int layer, const 
 }
 
 int64_t MoeBlock::scratch_floats() const {
-  const int64_t slots = spec_.router.n_used, shared = spec_.n_ff_shared;
+  const int64_t slots = spec_.router.n_used, n_shared = spec_.n_ff_shared;
   return Step::scratch_floats({spec_.router.n_expert, slots * spec_.n_ff, slots * spec_.n_ff,
-                               up_inputs_.any() ? 0 : slots * spec_.n_embd, spec_.n_embd, shared > 0 ? 1 : 0, shared,
-                               shared});
-}
-
-int64_t MoeBlock::max_columns() const {
-  return std::max(spec_.router.n_used * std::max(spec_.n_embd, spec_.n_ff), spec_.n_ff_shared);
+                               up_inputs_.any() ? 0 : slots * spec_.n_embd, spec_.n_embd, n_shared > 0 ? 1 : 0,
+                               n_shared, n_shared, n_shared});
 }
 
 void MoeBlock::run(const Worker& worker, Step& step) const {
-  const int64_t tokens = step.tokens, n_embd = spec_.n_embd, slots = spec_.router.n_used, n_shared = spec_.n_ff_shared;
+  const int64_t tokens = step.tokens, n_embd = spec_.n_embd, n_used = spec_.router.n_used, n_shared = spec_.n_ff_shared;
   Step::Scratch scratch(step);
   float* logits = scratch.take(spec_.router.n_expert);
-  float *gate = scratch.take(slots * spec_.n_ff), *up = scratch.take(slots * spec_.n_ff);
-  float* gathered = up_inputs_.any() ? nullptr : scratch.take(slots * n_embd);
+  float *gate = scratch.take(n_used * spec_.n_ff), *up = scratch.take(n_used * spec_.n_ff);
+  float* gathered = up_inputs_.any() ? nullptr : scratch.take(n_used * n_embd);
   float* out = scratch.take(n_embd);
   float* open = shared_ ? scratch.take(1) : nullptr;
-  float *shared_gate = scratch.take(n_shared), *shared_up = scratch.take(n_shared);
-  Routing& routing = step.routing;
+  float *shared_gate = scratch.take(n_shared), *shared_up = scratch.take(n_shared), *inner = scratch.take(n_shared);
 
-  worker.phase(Phase::norm);
-  rms_norm(worker, step.kernels, step.x, n_embd, norm_.data(), spec_.eps, step.normed, n_embd, tokens, n_embd);
-  worker.barrier();
-  worker.phase(Phase::rounding);
   InputForms forms = router_.inputs();
   if (shared_) forms = forms | shared_->router.inputs() | shared_->gate.inputs() | shared_->up.inputs();
-  step.activations.set(worker, step.normed, tokens, n_embd, forms);
-  worker.barrier();
+  step.set_normed(worker, norm_, spec_.eps, forms);
   worker.phase(Phase::router);
   const MatmulJob jobs[] = {{&router_, nullptr, logits, spec_.router.n_expert},
                             {shared_ ? &shared_->router : nullptr, nullptr, open, 1},
@@ -128,46 +117,37 @@ void MoeBlock::run(const Worker& worker, Step& step) const {
                             {shared_ ? &shared_->up : nullptr, nullptr, shared_up, n_shared}};
   matmul(worker, std::span(jobs, shared_ ? 4 : 1), step.activations);
   worker.barrier();
-  routing.choose(worker, spec_.router, logits, tokens);
-  if (shared_) gate_shared(worker, step, open, shared_gate, shared_up);
-  worker.barrier();
-  if (worker.index() == 0) routing.group();
-  if (shared_) {
-    worker.phase(Phase::rounding);
-    step.activations.set(worker, shared_gate, tokens, n_shared, shared_->down.inputs());
-    worker.barrier();
-    worker.phase(Phase::ffn_down);
-    matmul(worker, MatmulJob{&shared_->down, nullptr, step.x, n_embd, true}, step.activations);
-  }
-  worker.barrier();
+  step.routing.route(worker, spec_.router, logits, tokens);
+  if (shared_) run_shared(worker, step, open, shared_gate, shared_up, inner);
+  const Slots& slots = step.routing.slots(worker);
   worker.phase(Phase::rounding);
-  step.activations.set_groups(worker, step.normed, n_embd, up_inputs_, routing.slot_tokens(), routing.begins(),
+  step.activations.set_groups(worker, step.activations.floats(worker), n_embd, up_inputs_, slots.token, slots.begins,
                               gathered);
   worker.barrier();
   worker.phase(Phase::experts_up);
-  experts_up(worker, step.kernels, experts_, routing, step.activations, gate, up);
+  experts_up(worker, step.kernels, experts_, slots, step.activations, gate, up);
   worker.barrier();
   worker.phase(Phase::rounding);
-  step.activations.set_groups(worker, gate, spec_.n_ff, down_inputs_, routing.slots(), routing.begins(), up);
+  step.activations.set_groups(worker, gate, spec_.n_ff, down_inputs_, slots.row, slots.begins, up);
   worker.barrier();
   worker.phase(Phase::experts_down);
-  experts_down(worker, step.kernels, experts_, routing, step.activations, out, step.x);
+  experts_down(worker, step.kernels, experts_, slots, step.activations, out, step.x);
   worker.barrier();
 }
 
-/// gate = sigmoid(open) silu(gate) ∘ up: what opens the shared expert goes in front of its last matrix, which is
-/// linear.
-void MoeBlock::gate_shared(const Worker& worker, const Step& step, const float* open, float* gate,
-                           const float* up) const {
-  worker.phase(Phase::gating);
+/// What opens the shared expert goes in front of its last matrix, which is linear: inner = sigmoid(open) silu(gate) ∘
+/// up. Adds to the stream, which nobody reads before the next barrier but one.
+void MoeBlock::run_shared(const Worker& worker, Step& step, const float* open, const float* gate, const float* up,
+                          float* inner) const {
   const int64_t n = spec_.n_ff_shared;
-  const auto [begin, end] = worker.share(step.tokens);
-  for (int64_t t = begin; t < end; ++t) {
-    float* const inner = gate + t * n;
-    step.kernels.vector->swiglu(inner, up + t * n, inner, n);
+  worker.phase(Phase::gating);
+  step.inner.make(worker, step.tokens, n, shared_->down.inputs(), inner, [&](int64_t t, float* row) {
+    step.kernels.vector->swiglu(gate + t * n, up + t * n, row, n);
     const float weight = 1 / (1 + std::exp(-open[t]));
-    for (int64_t i = 0; i < n; ++i) inner[i] *= weight;
-  }
+    for (int64_t i = 0; i < n; ++i) row[i] *= weight;
+  });
+  worker.phase(Phase::ffn_down);
+  matmul(worker, MatmulJob{&shared_->down, nullptr, step.x, spec_.n_embd, true}, step.inner);
 }
 
 }  // namespace quern

@@ -31,9 +31,10 @@ class MoeBlock {
 
   const RouterSpec& router() const { return spec_.router; }
   int64_t scratch_floats() const;
-  /// Of a token's inputs: those of all its experts are there together.
   int64_t own_columns() const { return spec_.n_embd; }
-  int64_t max_columns() const;
+  int64_t inner_columns() const { return spec_.n_ff_shared; }
+  /// Of a token's inputs: those of all its experts are there together.
+  int64_t max_columns() const { return spec_.router.n_used * std::max(spec_.n_embd, spec_.n_ff); }
   void run(const Worker& worker, Step& step) const;
 
  private:
@@ -43,7 +44,8 @@ class MoeBlock {
   };
   static Result<Shared> load_shared(Loader& loader, int layer, const MoeSpec& spec);
   Status load_experts(Loader& loader, int layer);
-  void gate_shared(const Worker& worker, const Step& step, const float* open, float* gate, const float* up) const;
+  void run_shared(const Worker& worker, Step& step, const float* open, const float* gate, const float* up,
+                  float* inner) const;
 
   MoeSpec spec_;
   std::vector<float> norm_;

@@ -39,7 +39,7 @@ Step::Step(const Batch& the_batch, std::span<const StateItem> items, std::span<c
       normed(workspace.take<float>(tokens * n_embd).data()),
       activations(workspace, the_kernels, workers, tokens, sizes.max_columns, sizes.own_columns),
       inner(workspace, the_kernels, workers, tokens, sizes.inner_columns, 0),
-      routing(workspace, tokens, sizes.max_experts, sizes.max_used),
+      routing(workspace, workers, tokens, sizes.max_experts, sizes.max_used),
       scratch_(workspace.take<float>(tokens * aligned(sizes.scratch_floats))),
       ropes_(ropes) {
   const int64_t n_items = static_cast<int64_t>(items.size()), n_runs = static_cast<int64_t>(batch.runs.size());

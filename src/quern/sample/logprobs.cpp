@@ -6,29 +6,31 @@
 #include <limits>
 
 #include "quern/sample/candidates.h"
+#include "quern/sample/weights.h"
 
 namespace quern {
 
 int32_t argmax(std::span<const float> logits) {
+  constexpr size_t kPart = 4096;
   size_t best = 0;
-  float largest = -std::numeric_limits<float>::infinity();
-  for (size_t id = 0; id < logits.size(); ++id) {
-    if (logits[id] > largest) {
-      largest = logits[id];
-      best = id;
+  float most = -std::numeric_limits<float>::infinity();
+  for (size_t at = 0; at < logits.size(); at += kPart) {
+    const std::span<const float> part = logits.subspan(at, std::min(kPart, logits.size() - at));
+    if (const float here = largest(part); here > most) {
+      most = here;
+      best = at;
     }
   }
-  return static_cast<int32_t>(best);
+  if (most == -std::numeric_limits<float>::infinity()) return 0;
+  return static_cast<int32_t>(std::find(logits.begin() + static_cast<ptrdiff_t>(best), logits.end(), most) -
+                              logits.begin());
 }
 
 double log_sum_exp(std::span<const float> logits) {
-  const double top = logits.empty() ? -INFINITY : double{logits[static_cast<size_t>(argmax(logits))]};
-  if (!(std::abs(top) <= std::numeric_limits<float>::max())) return top > 0 ? INFINITY : -INFINITY;
-  double sum = 0;
-  for (float logit : logits) {
-    if (logit >= -std::numeric_limits<float>::max()) sum += std::exp(logit - top);
-  }
-  return top + std::log(sum);
+  const float top = largest(logits);
+  if (!(std::abs(top) <= std::numeric_limits<float>::max())) return top;
+  const auto equal = static_cast<double>(std::count(logits.begin(), logits.end(), top));
+  return top + std::log(equal + fastest_sums().exact(logits, top, 1));
 }
 
 std::vector<TokenLogprob> top_logprobs(std::span<const float> logits, size_t n) {

@@ -97,9 +97,11 @@ int32_t Sampler::sample(std::span<const float> logits) {
   if (candidates_.empty()) return 0;
   if (greedy) return candidates_.best().id;
   if (options_.mirostat != 0) run_mirostat();
-  const Drawn drawn = draw(candidates_, random_.uniform());
-  if (options_.mirostat != 0)
-    mu_ = mirostat_update(mu_, options_.mirostat_tau, options_.mirostat_eta, drawn.probability);
+  const Candidate drawn = draw(candidates_, random_.uniform());
+  if (options_.mirostat != 0) {
+    const double p = std::exp(drawn.logit - candidates_.best().logit) / candidates_.weight_sum();
+    mu_ = mirostat_update(mu_, options_.mirostat_tau, options_.mirostat_eta, p);
+  }
   return drawn.id;
 }
 

@@ -8,22 +8,7 @@
 namespace quern {
 namespace {
 
-constexpr size_t kFirstLook = 128;  // nucleus sets are mostly smaller
-
-// Calls `visit(index, weight)` in order, weights relative to the best, until it returns false; sorts no further than
-// that.
-template <typename Visit>
-void in_order(Candidates& candidates, Visit visit) {
-  if (candidates.empty()) return;
-  const double top = candidates.best().logit;
-  size_t index = 0;
-  for (size_t look = kFirstLook; index < candidates.size(); look *= 8) {
-    const std::span<const Candidate> sorted = candidates.sorted(look);
-    for (; index < sorted.size(); ++index) {
-      if (!visit(index, std::exp(sorted[index].logit - top))) return;
-    }
-  }
-}
+constexpr size_t kFirstLook = 128;  // typical sets are mostly smaller
 
 // -sum p ln p
 double entropy(Candidates& candidates) {
@@ -63,22 +48,15 @@ void top_k(Candidates& candidates, int64_t k, size_t min_keep) {
 
 void top_p(Candidates& candidates, double p, size_t min_keep) {
   if (!(p < 1) || candidates.empty()) return;
-  const double sum = candidates.weight_sum();
-  size_t keep = candidates.size();
-  double reached = 0;
-  in_order(candidates, [&](size_t index, double weight) {
-    reached += weight;
-    if (reached / sum < p) return true;
-    keep = index + 1;
-    return false;
-  });
-  candidates.keep_first(std::max({keep, min_keep, size_t{1}}));
+  const auto enough = [&](double reached) { return candidates.compare(reached, p) >= 0; };
+  const auto leading = candidates.leading(enough);
+  if (leading.enough) candidates.keep_leading(leading, min_keep);
 }
 
 void min_p(Candidates& candidates, double p, size_t min_keep) {
   if (!(p > 0) || candidates.empty()) return;
   const double least = candidates.best().logit + std::log(p);
-  candidates.keep_if(std::max<size_t>(min_keep, 1), [least](const Candidate& c) { return c.logit >= least; });
+  candidates.keep_from(least, std::max<size_t>(min_keep, 1));
 }
 
 void typical(Candidates& candidates, double p, size_t min_keep) {
@@ -120,25 +98,24 @@ void top_n_sigma(Candidates& candidates, double n, size_t min_keep) {
   for (const Candidate& c : candidates.all()) squares += (c.logit - mean) * (c.logit - mean);
   const double sigma = std::sqrt(squares / static_cast<double>(candidates.size()));
   const double least = candidates.best().logit - n * sigma;
-  candidates.keep_if(std::max<size_t>(min_keep, 1), [least](const Candidate& c) { return c.logit >= least; });
+  candidates.keep_from(least, std::max<size_t>(min_keep, 1));
 }
 
 void xtc(Candidates& candidates, double probability, double threshold, double u, size_t min_keep) {
   if (!(probability > 0) || threshold > 0.5 || u > probability || candidates.empty()) return;
-  const double sum = candidates.weight_sum();
-  size_t leading = 0;
-  in_order(candidates, [&](size_t, double weight) {
-    if (weight / sum < threshold) return false;
-    ++leading;
-    return true;
-  });
-  if (leading >= 2 && candidates.size() - (leading - 1) >= min_keep) candidates.drop_first(leading - 1);
+  const double top = candidates.best().logit;
+  const auto leads = [&](const Candidate& c) { return candidates.compare(std::exp(c.logit - top), threshold) >= 0; };
+  size_t leading = 0;  // at most 1 / threshold
+  while (candidates.sorted(leading + 1).size() > leading && leads(candidates.sorted(leading + 1)[leading])) ++leading;
+  if (leading < 2) return;
+  const size_t dropped = leading - 1;
+  if (candidates.sorted(dropped + min_keep).size() >= dropped + min_keep) candidates.drop_first(dropped);
 }
 
 void temperature(Candidates& candidates, double t) {
   if (candidates.empty()) return;
   if (t <= 0) return candidates.keep_only(candidates.best());
-  if (t != 1) candidates.change_all([t](double logit) { return logit / t; });
+  if (t != 1) candidates.divide(t);
 }
 
 void dynamic_temperature(Candidates& candidates, double t, double range, double exponent) {
@@ -149,8 +126,8 @@ void dynamic_temperature(Candidates& candidates, double t, double range, double 
 }
 
 void mirostat1(Candidates& candidates, double mu, int64_t n_vocab) {
-  if (candidates.size() < 2 || n_vocab < 2) return;
   const std::span<const Candidate> top = candidates.sorted(100);
+  if (top.size() < 2 || n_vocab < 2) return;
   const size_t m = std::min<size_t>(top.size(), 100);
   double tb = 0, tt = 0;  // least squares of the slope of Zipf's law over the top tokens
   for (size_t i = 0; i + 1 < m; ++i) {
@@ -160,30 +137,27 @@ void mirostat1(Candidates& candidates, double mu, int64_t n_vocab) {
   }
   const double s = tb / tt, epsilon = s - 1;
   const double k = std::pow(epsilon * std::exp2(mu) / (1 - std::pow(static_cast<double>(n_vocab), -epsilon)), 1 / s);
-  if (!(k < static_cast<double>(candidates.size()))) return;  // all, and where the fit breaks down (s = 0 or 1)
+  if (!(k < static_cast<double>(n_vocab))) return;  // all, and where the fit breaks down (s = 0 or 1)
   candidates.keep_first(std::max<size_t>(static_cast<size_t>(k), 1));
 }
 
 void mirostat2(Candidates& candidates, double mu) {
   if (candidates.empty()) return;
   const double top = candidates.best().logit, log_sum = std::log(candidates.weight_sum());
-  candidates.keep_if(1, [=](const Candidate& c) { return (log_sum - (c.logit - top)) / std::log(2.0) <= mu; });
+  candidates.keep_from(top + log_sum - mu * std::log(2.0), 1);
 }
 
 double mirostat_update(double mu, double tau, double eta, double p) { return mu - eta * (-std::log2(p) - tau); }
 
-Drawn draw(Candidates& candidates, double u) {
-  QUERN_CHECK(!candidates.empty(), "no candidate to draw");
-  const double sum = candidates.weight_sum();
-  Drawn drawn{candidates.best().id, 1 / sum};
-  double reached = 0;
-  in_order(candidates, [&](size_t index, double weight) {
-    if (weight <= 0) return false;  // rounding left the sum short of u: the last one that can be
-    drawn = {candidates.sorted(index + 1)[index].id, weight / sum};
-    reached += weight;
-    return reached <= u * sum;
-  });
-  return drawn;
+Candidate draw(Candidates& candidates, double u) {
+  const auto leading = candidates.leading([&](double reached) { return candidates.compare(reached, u) > 0; });
+  if (leading.enough) return leading.last;
+  // Rounding left the sum short of u: the last one that has a chance.
+  const double top = candidates.best().logit;
+  Candidate last = candidates.best();
+  for (const Candidate& c : candidates.all())
+    if (before(last, c) && std::exp(c.logit - top) > 0) last = c;
+  return last;
 }
 
 }  // namespace quern

@@ -49,11 +49,7 @@ void mirostat2(Candidates& candidates, double mu);
 /// mu after a token of probability `p` was drawn.
 double mirostat_update(double mu, double tau, double eta, double p);
 
-struct Drawn {
-  int32_t id;
-  double probability;
-};
 /// The first token, in order, at which the running sum of p exceeds `u` in [0, 1). There must be a candidate.
-Drawn draw(Candidates& candidates, double u);
+Candidate draw(Candidates& candidates, double u);
 
 }  // namespace quern

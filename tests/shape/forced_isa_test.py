@@ -18,7 +18,7 @@ class ForcedIsa(unittest.TestCase):
     def setUp(self):
         self.plain = version()
         self.assertEqual(self.plain.returncode, 0, self.plain.stderr)
-        m = re.fullmatch(r"quern \S+ \(instruction set (\S+); this machine runs ([^)]+)\)\n", self.plain.stdout)
+        m = re.fullmatch(r"quern \S+ \(instruction set (\S+); attention in (?:f32|bf16); this machine runs ([^)]+)\)\n", self.plain.stdout)
         self.assertIsNotNone(m, self.plain.stdout)
         self.best, self.usable = m.group(1), m.group(2).split()
 
@@ -31,6 +31,8 @@ class ForcedIsa(unittest.TestCase):
             for forced in (version(force=level), version("--isa", level)):
                 self.assertEqual(forced.returncode, 0, forced.stderr)
                 self.assertIn(f"instruction set {level};", forced.stdout)
+                if level != "avx512":
+                    self.assertIn("; attention in f32;", forced.stdout)
 
     def test_others_are_refused(self):
         for level in [*(set(ALL) - set(self.usable)), "avx1024"]:

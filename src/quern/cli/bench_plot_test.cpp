@@ -24,6 +24,7 @@ void add_reports(std::vector<BenchReport>& out, std::string_view tests, int thre
                    .threads = threads,
                    .isa = "avx2",
                    .kv = "bf16",
+                   .attention = "f32",
                    .peak_bytes = 1});
   }
 }

@@ -24,6 +24,7 @@ std::string report_json(const BenchReport& report) {
   line.set("threads", report.threads);
   line.set("isa", report.isa);
   line.set("kv", report.kv);
+  line.set("attention", report.attention);
   line.set("peak_bytes", report.peak_bytes);
   if (report.rate.bytes_per_step) line.set("bytes_per_step", *report.rate.bytes_per_step);
   if (report.rate.gbps) line.set("gbps", *report.rate.gbps);
@@ -41,8 +42,8 @@ std::string report_text(const BenchReport& report) {
                                  report.spread.min, report.spread.max, report.values.size());
   if (report.shares.bandwidth) line += fmt::format("; {:.0f} % of the bandwidth", *report.shares.bandwidth * 100);
   if (report.shares.int_peak) line += fmt::format("; {:.0f} % of the integer peak", *report.shares.int_peak * 100);
-  return line + fmt::format("; {} threads, {}, {} kv, peak {})", report.threads, report.isa, report.kv,
-                            bytes_text(static_cast<double>(report.peak_bytes)));
+  return line + fmt::format("; {} threads, {}, {} kv, {} attention, peak {})", report.threads, report.isa, report.kv,
+                            report.attention, bytes_text(static_cast<double>(report.peak_bytes)));
 }
 
 std::string profile_json(const BenchReport& report) {

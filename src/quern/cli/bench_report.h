@@ -20,7 +20,7 @@ struct BenchReport {
   Shares shares;  ///< nothing without measured limits
   std::optional<StepProfile> profile;
   int threads;
-  std::string_view isa, kv;
+  std::string_view isa, kv, attention;
   int64_t peak_bytes;
 };
 

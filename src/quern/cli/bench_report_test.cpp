@@ -21,6 +21,7 @@ BenchReport example() {
           .threads = 2,
           .isa = "avx2",
           .kv = "int8",
+          .attention = "f32",
           .peak_bytes = 1500000};
 }
 
@@ -33,10 +34,12 @@ std::vector<std::string> keys(const Json& object) {
 TEST(BenchReport, plain_lines_have_the_promised_fields) {
   const auto line = Json::parse(report_json(example()));
   ASSERT_TRUE(line);
-  EXPECT_THAT(keys(*line), testing::ElementsAre("test", "tps", "n", "samples", "threads", "isa", "kv", "peak_bytes"));
+  EXPECT_THAT(keys(*line),
+              testing::ElementsAre("test", "tps", "n", "samples", "threads", "isa", "kv", "attention", "peak_bytes"));
   EXPECT_EQ(line->find("tps")->find("median")->number(), 2);
   EXPECT_EQ(report_text(example()),
-            "tg64                 2.00 tokens/s  (1.00 to 4.00, 3 runs; 2 threads, avx2, int8 kv, peak 1.5 MB)");
+            "tg64                 2.00 tokens/s  (1.00 to 4.00, 3 runs; 2 threads, avx2, int8 kv, f32 attention, peak "
+            "1.5 MB)");
 }
 
 TEST(BenchReport, more_is_said_where_it_is_known) {

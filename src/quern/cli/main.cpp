@@ -14,7 +14,7 @@
 #include "quern/cli/output.h"
 #include "quern/cli/terminal.h"
 #include "quern/cli/version.h"
-#include "quern/kernels/isa.h"
+#include "quern/kernels/kernel_table.h"
 
 namespace {
 
@@ -26,8 +26,9 @@ int print_version(const Arguments& arguments) {
   std::string levels;
   for (Isa isa : usable_isas()) levels += fmt::format("{}{}", levels.empty() ? "" : " ", isa_name(isa));
   Output out;
-  out.line(fmt::format("quern {} (instruction set {}; this machine runs {})", kVersion,
-                       isa_name(forced->value_or(best_isa())), levels));
+  const Isa isa = forced->value_or(best_isa());
+  out.line(fmt::format("quern {} (instruction set {}; attention in {}; this machine runs {})", kVersion, isa_name(isa),
+                       attention_form_name(best_attention_form(isa)), levels));
   return out.finish();
 }
 

@@ -43,6 +43,8 @@ struct AttentionKernels {
   /// The part's layout: KvLayout of ops. A token's elements are written whole, nothing of other tokens changes.
   void (*store_keys[kKvFormats])(const KvRows&);
   void (*store_values[kKvFormats])(const KvRows&);
+  /// bfloat16 with AttentionForm::bf16, or null.
+  void (*attend_bf16)(const AttentionTile&);
 };
 
 }  // namespace quern

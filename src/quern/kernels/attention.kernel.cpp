@@ -1,35 +1,17 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "quern/kernels/attention.h"
 
+#include "quern/kernels/attention_pairs.h"
+#include "quern/kernels/attention_rows.h"
 #include "quern/kernels/attention_store.h"
 #include "quern/kernels/simd.h"
 
 namespace quern::QUERN_ISA {
 namespace {
 
-constexpr int kBlock = kAttentionBlock;
-
-// Register tiles: R query rows by that many vectors of 16 keys or 16 columns of values; few rows take wider ones.
-#if defined(QUERN_ISA_avx512)
-constexpr int kRows = 6, kFewRows = 3;
-constexpr int key_vectors(int) { return 4; }
-constexpr int value_vectors(int rows) { return rows <= kFewRows ? 8 : 4; }
-#elif defined(QUERN_ISA_x86_64_v2)
-constexpr int kRows = 3, kFewRows = 1;
-constexpr int key_vectors(int rows) { return rows <= kFewRows ? 2 : 1; }
-constexpr int value_vectors(int rows) { return rows <= kFewRows ? 2 : 1; }
-#else
-constexpr int kRows = 6, kFewRows = 2;
-constexpr int key_vectors(int rows) { return rows <= kFewRows ? 2 : 1; }
-constexpr int value_vectors(int rows) { return rows <= kFewRows ? 2 : 1; }
-#endif
-
 // A block's keys or values as floats, so that many rows convert them once; wider ones are converted by every group of
 // rows.
 constexpr int kScratchWidth = 256;
-
-constexpr float kLowest = -3.40282347e38f;
-constexpr float kMinusInfinity = -__builtin_inff();
 
 template <typename T>
 constexpr bool kScaled = sizeof(T) == 1;
@@ -47,18 +29,6 @@ template <int kHalf>
 QUERN_INLINE F32x16 load_half(const uint16_t* words, int64_t n = kLanes) {
   const F32x16 both = load(reinterpret_cast<const float*>(words), n);
   return kHalf == 0 ? low_half(both) : high_half(both);
-}
-
-/// Memory that is read next: each step of a loop asks for its share, so that the loop after it does not wait. May be
-/// null.
-struct Ahead {
-  const std::byte* at = nullptr;
-  int step_bytes = 0;
-};
-QUERN_INLINE void fetch(Ahead& ahead) {
-  if (!ahead.at) return;
-  for (int i = 0; i < ahead.step_bytes; i += 64) __builtin_prefetch(ahead.at + i, 0, 3);
-  ahead.at += ahead.step_bytes;
 }
 
 /// One dimension of V vectors of keys, for R rows.
@@ -114,15 +84,15 @@ void score_rows(const float* const* q, const T* keys, int width, float* scores, 
 }
 
 /// One token into R rows of C vectors of columns.
-template <int R, int C, int kHalf, typename T>
+template <int R, int C, bool kTail, int kHalf, typename T>
 QUERN_INLINE void mix_step(const float* p, int t, const T* row, int64_t n, F32x16 (&acc)[R][C]) {
   F32x16 v[C];
 #pragma GCC unroll 8
   for (int j = 0; j < C; ++j) {
     if constexpr (kPaired<T>)
-      v[j] = load_half<kHalf>(row + 2 * j * kLanes, C == 1 ? n : kLanes);
+      v[j] = load_half<kHalf>(row + 2 * j * kLanes, kTail ? n : kLanes);
     else
-      v[j] = load(row + j * kLanes, C == 1 ? n : kLanes);
+      v[j] = load(row + j * kLanes, kTail ? n : kLanes);
   }
 #pragma GCC unroll 8
   for (int r = 0; r < R; ++r) {
@@ -132,40 +102,40 @@ QUERN_INLINE void mix_step(const float* p, int t, const T* row, int64_t n, F32x1
   }
 }
 
-/// Columns c .. c + C * 16 - 1 (the last n of them only, where C is 1) of out[r] = rescale[r] out[r] + Σ_t p[r][t]
+/// Columns c .. c + C * 16 - 1 (the last n of them only, with kTail) of out[r] = rescale[r] out[r] + Σ_t p[r][t]
 /// values[t].
-template <int R, int C, typename T>
+template <int R, int C, bool kTail, typename T>
 QUERN_INLINE void mix_columns(const float* p, const float* rescale, const T* values, int width, int first, int last,
                               int c, int64_t n, float* const* out, Ahead ahead) {
   F32x16 acc[R][C];
 #pragma GCC unroll 8
   for (int r = 0; r < R; ++r)
 #pragma GCC unroll 8
-    for (int j = 0; j < C; ++j) acc[r][j] = load(out[r] + c + j * kLanes, C == 1 ? n : kLanes) * broadcast(rescale[r]);
+    for (int j = 0; j < C; ++j) acc[r][j] = load(out[r] + c + j * kLanes, kTail ? n : kLanes) * broadcast(rescale[r]);
   if constexpr (kPaired<T>) {
     const auto row = [&](int t) { return values + 2 * (static_cast<int64_t>(t / 2) * width + c); };
     int t = first;
     if (t % 2 == 1 && t < last) {
-      mix_step<R, C, 1>(p, t, row(t), n, acc);
+      mix_step<R, C, kTail, 1>(p, t, row(t), n, acc);
       ++t;
     }
     for (; t + 2 <= last; t += 2) {
       fetch(ahead);
-      mix_step<R, C, 0>(p, t, row(t), n, acc);
-      mix_step<R, C, 1>(p, t + 1, row(t), n, acc);
+      mix_step<R, C, kTail, 0>(p, t, row(t), n, acc);
+      mix_step<R, C, kTail, 1>(p, t + 1, row(t), n, acc);
     }
-    if (t < last) mix_step<R, C, 0>(p, t, row(t), n, acc);
+    if (t < last) mix_step<R, C, kTail, 0>(p, t, row(t), n, acc);
   } else {
     const T* row = values + static_cast<int64_t>(first) * width + c;
     for (int t = first; t < last; ++t, row += width) {
       fetch(ahead);
-      mix_step<R, C, 0>(p, t, row, n, acc);
+      mix_step<R, C, kTail, 0>(p, t, row, n, acc);
     }
   }
 #pragma GCC unroll 8
   for (int r = 0; r < R; ++r)
 #pragma GCC unroll 8
-    for (int j = 0; j < C; ++j) store(out[r] + c + j * kLanes, acc[r][j], C == 1 ? n : kLanes);
+    for (int j = 0; j < C; ++j) store(out[r] + c + j * kLanes, acc[r][j], kTail ? n : kLanes);
 }
 
 template <int R, typename T>
@@ -174,10 +144,11 @@ void mix_rows(const float* p, const float* rescale, const T* values, int width, 
   constexpr int C = value_vectors(R);
   int c = 0;
   for (; c + C * kLanes <= width; c += C * kLanes)
-    mix_columns<R, C>(p, rescale, values, width, first, last, c, kLanes, out, c == 0 ? ahead : Ahead{});
+    mix_columns<R, C, false>(p, rescale, values, width, first, last, c, kLanes, out, c == 0 ? ahead : Ahead{});
   for (; c + kLanes <= width; c += kLanes)
-    mix_columns<R, 1>(p, rescale, values, width, first, last, c, kLanes, out, c == 0 ? ahead : Ahead{});
-  if (c < width) mix_columns<R, 1>(p, rescale, values, width, first, last, c, width - c, out, c == 0 ? ahead : Ahead{});
+    mix_columns<R, 1, false>(p, rescale, values, width, first, last, c, kLanes, out, c == 0 ? ahead : Ahead{});
+  if (c < width)
+    mix_columns<R, 1, true>(p, rescale, values, width, first, last, c, width - c, out, c == 0 ? ahead : Ahead{});
 }
 
 template <typename T, int R = kRows>
@@ -220,66 +191,6 @@ void widen_values(const T* values, int width, float* to) {
     widen(values, int64_t{width} * kBlock, to);
 }
 
-/// Tokens first .. last - 1 of the block at `start` that a query at `position` sees.
-struct Seen {
-  int first, last;
-};
-Seen seen(int64_t position, int64_t window, int64_t start) {
-  const int64_t from = window > 0 ? position - window + 1 - start : 0, to = position + 1 - start;
-  return {static_cast<int>(from < 0        ? 0
-                           : from > kBlock ? kBlock
-                                           : from),
-          static_cast<int>(to < 0        ? 0
-                           : to > kBlock ? kBlock
-                                         : to)};
-}
-
-/// Turns a row's raw scores of one block into weights relative to the highest score so far; online softmax
-/// (Milakov and Gimelshein, arXiv 1805.02867).
-void soften(float* s, float scale, const float* key_scales, const float* value_scales, Seen visible, float& highest,
-            float& mass, float& rescale) {
-  F32x16 x[4];
-#pragma GCC unroll 4
-  for (int j = 0; j < 4; ++j) {
-    x[j] = load(s + j * kLanes);
-    if (key_scales) x[j] = x[j] * load(key_scales + j * kLanes);
-    x[j] = x[j] * broadcast(scale);
-  }
-  if (visible.first > 0 || visible.last < kBlock) {
-#pragma GCC unroll 4
-    for (int j = 0; j < 4; ++j) store(s + j * kLanes, x[j]);
-    for (int t = 0; t < visible.first; ++t) s[t] = kMinusInfinity;
-    for (int t = visible.last; t < kBlock; ++t) s[t] = kMinusInfinity;
-#pragma GCC unroll 4
-    for (int j = 0; j < 4; ++j) x[j] = load(s + j * kLanes);
-  }
-  const float block = max(max(max(x[0], x[1]), max(x[2], x[3])));
-  const float top = block > highest ? block : highest;
-#pragma GCC unroll 4
-  for (int j = 0; j < 4; ++j) x[j] = exp(x[j] - broadcast(top));
-  const float added = sum((x[0] + x[1]) + (x[2] + x[3]));
-  float first_lane[kLanes];
-  store(first_lane, exp(broadcast(highest - top)));
-  rescale = first_lane[0];
-  highest = top;
-  mass = mass * rescale + added;
-#pragma GCC unroll 4
-  for (int j = 0; j < 4; ++j) store(s + j * kLanes, value_scales ? x[j] * load(value_scales + j * kLanes) : x[j]);
-}
-
-/// The state of a tile's rows. Groups of up to kRows rows share registers.
-struct Rows {
-  int count, group;
-  const float* q[kAttentionRows];
-  float* out[kAttentionRows];
-  int64_t position[kAttentionRows];
-  float highest[kAttentionRows];  // of the scores so far
-  float mass[kAttentionRows];     // sum of exp(score - highest)
-  float rescale[kAttentionRows];  // what this block multiplies the output by
-
-  int group_size(int first) const { return count - first < group ? count - first : group; }
-};
-
 template <typename T>
 void score_all(const Rows& rows, const T* keys, int width, float* p, Ahead ahead) {
   for (int r = 0; r < rows.count; r += rows.group)
@@ -313,11 +224,6 @@ void mix_all(Rows& rows, const T* values, int width, int64_t start, int64_t wind
     mix_group(rows, r, rows.group_size(r), values, width, start, window, p, r == 0 ? ahead : Ahead{});
 }
 
-/// The share of `bytes` for each of `steps`, in whole cache lines.
-Ahead share_ahead(const std::byte* at, int64_t bytes, int64_t steps) {
-  return {steps > 0 ? at : nullptr, static_cast<int>((bytes / 64 + steps - 1) / (steps > 0 ? steps : 1) * 64)};
-}
-
 /// One block for all rows: scores, weights, outputs. Each step goes over all rows while its half of the page is in
 /// cache. `next` is the page after this one, or null.
 template <typename T>
@@ -343,8 +249,8 @@ void attend_block(const AttentionTile& tile, int64_t start, const std::byte* pag
   const float* key_scales = kScaled<T> ? token_scales(keys, tile.key_width) : nullptr;
   const float* value_scales = kScaled<T> ? token_scales(values, tile.value_width) : nullptr;
   for (int r = 0; r < rows.count; ++r)
-    soften(p + r * kBlock, tile.scale, key_scales, value_scales, seen(rows.position[r], tile.window, start),
-           rows.highest[r], rows.mass[r], rows.rescale[r]);
+    soften(p + r * kBlock, p + r * kBlock, tile.scale, key_scales, value_scales,
+           seen(rows.position[r], tile.window, start), rows.highest[r], rows.mass[r], rows.rescale[r]);
 
   const Ahead keys_ahead =
       few && next ? share_ahead(next + tile.keys_offset, key_count * sizeof(T), kBlock / kPerStep) : Ahead{};
@@ -360,35 +266,19 @@ template <typename T>
 void attend(const AttentionTile& tile) {
   alignas(64) float wide[kBlock * kScratchWidth];
   alignas(64) float p[kAttentionRows * kBlock];
-  Rows rows;
-  rows.count = tile.tokens * tile.heads;
-  // Groups of nearly equal size: 8 rows are 4 and 4, not 6 and 2.
-  const int groups = (rows.count + kRows - 1) / kRows;
-  rows.group = (rows.count + groups - 1) / groups;
-  for (int r = 0; r < rows.count; ++r) {
-    const int64_t t = r / tile.heads, h = r % tile.heads;
-    rows.q[r] = tile.q + t * tile.q_stride + h * tile.key_width;
-    rows.out[r] = tile.out + t * tile.out_stride + h * tile.value_width;
-    rows.position[r] = tile.position + t;
-    rows.highest[r] = tile.sinks ? tile.sinks[h] : kLowest;
-    rows.mass[r] = tile.sinks ? 1.0f : 0.0f;  // the sink's own exp(0)
-    for (int c = 0; c < tile.value_width; ++c) rows.out[r][c] = 0;
-  }
-
-  const int64_t newest = tile.position + tile.tokens - 1;
-  const int64_t oldest = tile.window > 0 && tile.position >= tile.window ? tile.position - tile.window + 1 : 0;
-  for (int64_t block = oldest / kBlock; block <= newest / kBlock; ++block)
-    attend_block<T>(tile, block * kBlock, tile.pages[block], block < newest / kBlock ? tile.pages[block + 1] : nullptr,
-                    rows, wide, p);
-
-  for (int r = 0; r < rows.count; ++r) {
-    const F32x16 inverse = broadcast(1.0f / rows.mass[r]);
-    for (int c = 0; c < tile.value_width; c += kLanes) {
-      const int64_t left = tile.value_width - c;
-      store(rows.out[r] + c, load(rows.out[r] + c, left) * inverse, left);
-    }
-  }
+  Rows rows(tile);
+  for_each_block(tile, [&](int64_t start, const std::byte* page, const std::byte* next) {
+    attend_block<T>(tile, start, page, next, rows, wide, p);
+  });
+  rows.finish(tile);
 }
+
+#if defined(QUERN_ISA_avx512)
+void attend_bf16(const AttentionTile& tile) {
+  if (tile.key_width > kPairedWidth) return attend<uint16_t>(tile);
+  attend_pairs(tile);
+}
+#endif
 
 }  // namespace
 
@@ -397,6 +287,11 @@ const AttentionKernels attention_kernels = {
     {attend<float>, attend<uint16_t>, attend<int8_t>},
     {store_keys_f32, store_keys_bf16, store_keys_int8},
     {store_values_f32, store_values_bf16, store_values_int8},
+#if defined(QUERN_ISA_avx512)
+    attend_bf16,
+#else
+    nullptr,
+#endif
 };
 
 }  // namespace quern::QUERN_ISA

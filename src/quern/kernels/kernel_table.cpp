@@ -39,7 +39,8 @@ QUERN_LEVEL(avx512)
 QUERN_LEVEL(neon)
 #endif
 
-const KernelTable& kernel_table(Isa isa) {
+namespace {
+const KernelTable& level_table(Isa isa) {
   switch (isa) {
 #if defined(__x86_64__)
     case Isa::x86_64_v2:
@@ -59,5 +60,33 @@ const KernelTable& kernel_table(Isa isa) {
   }
   check_failed(__FILE__, __LINE__, "kernel_table", "a level this binary does not have");
 }
+}  // namespace
+
+std::string_view attention_form_name(AttentionForm form) { return form == AttentionForm::bf16 ? "bf16" : "f32"; }
+
+AttentionForm best_attention_form(Isa isa) {
+#if defined(__x86_64__)
+  if (isa == Isa::avx512 && __builtin_cpu_is("amd")) return AttentionForm::bf16;
+#endif
+  return AttentionForm::f32;
+}
+
+const std::vector<AttentionForm>& attention_forms(Isa isa) {
+  static const std::vector<AttentionForm> one = {AttentionForm::f32}, both = {AttentionForm::f32, AttentionForm::bf16};
+  return isa == Isa::avx512 ? both : one;
+}
+
+const KernelTable& kernel_table(Isa isa, AttentionForm form) {
+  if (form == AttentionForm::f32) return level_table(isa);
+  static const KernelTable bf16 = [&] {
+    KernelTable table = level_table(Isa::avx512);
+    table.attention_form = AttentionForm::bf16;
+    return table;
+  }();
+  QUERN_CHECK(isa == Isa::avx512, "attention in bfloat16 needs avx512");
+  return bf16;
+}
+
+const KernelTable& kernel_table(Isa isa) { return kernel_table(isa, best_attention_form(isa)); }
 
 }  // namespace quern

@@ -13,6 +13,11 @@ struct VectorKernels;       // kernels/vector.h: norms, activations, rope, expon
 struct DeltaKernels;        // kernels/delta.h: causal convolution, delta rule
 struct LimitKernels;        // kernels/limits.h: what a machine can do at most
 
+/// How attention multiplies where keys and values are bfloat16: as float32, or queries and weights as bfloat16 too
+/// (only with avx512).
+enum class AttentionForm { f32, bf16 };
+std::string_view attention_form_name(AttentionForm form);
+
 /// All kernels of one level. Chosen once per process and passed down; never a global "current" table.
 struct KernelTable {
   Isa isa;
@@ -23,9 +28,18 @@ struct KernelTable {
   const VectorKernels* vector;
   const DeltaKernels* delta;
   const LimitKernels* limits;
+  AttentionForm attention_form = AttentionForm::f32;
 };
 
-/// The table of a level that `usable_isas` lists.
+/// The form that is faster on this CPU, by its maker: the instruction runs at twice float32's rate on AMD's (2 x 16
+/// pairs per cycle against 2 x 16 products), at half of it on Intel's. Measuring would be no better, and the bits of a
+/// text would depend on it.
+AttentionForm best_attention_form(Isa isa);
+/// f32, and bf16 where the level has it.
+const std::vector<AttentionForm>& attention_forms(Isa isa);
+
+/// The table of a level that `usable_isas` lists, with the best form of attention or the given one.
 const KernelTable& kernel_table(Isa isa);
+const KernelTable& kernel_table(Isa isa, AttentionForm form);
 
 }  // namespace quern

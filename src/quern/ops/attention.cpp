@@ -77,7 +77,9 @@ int64_t tile_cost(int64_t position, int tokens, int heads, int64_t window) {
 
 void attend_run(Deal& deal, const KernelTable& kernels, const AttentionArgs& args, const AttentionRun& run, int parts) {
   const KvLayout& layout = run.kv.layout;
-  const auto attend = kernels.attention->attend[static_cast<int>(layout.type)];
+  const auto attend = attention_form(kernels, layout.type) == AttentionForm::bf16
+                          ? kernels.attention->attend_bf16
+                          : kernels.attention->attend[static_cast<int>(layout.type)];
   const int group = args.q_heads / layout.heads;
   const int part_heads = (group + parts - 1) / parts;
   const int tile_tokens = std::max(1, kAttentionRows / part_heads);
@@ -116,6 +118,10 @@ void store_kv(const Worker& worker, const KernelTable& kernels, std::span<const 
               const float* v, FunctionRef<void(int64_t, int)> prepare) {
   Deal deal(worker);
   for (const AttentionRun& run : runs) store_run(deal, kernels, run, k, v, prepare);
+}
+
+AttentionForm attention_form(const KernelTable& kernels, KvType type) {
+  return type == KvType::bf16 ? kernels.attention_form : AttentionForm::f32;
 }
 
 void attention(const Worker& worker, const KernelTable& kernels, const AttentionArgs& args) {

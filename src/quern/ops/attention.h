@@ -29,10 +29,14 @@ inline void store_kv(const Worker& worker, const KernelTable& kernels, std::span
   store_kv(worker, kernels, runs, k, v, [](int64_t, int) {});
 }
 
-/// Causal softmax attention, grouped queries, float32 inside: query head h reads kv head h / (q_heads / kv_heads).
-/// A token at position p sees p - window + 1 .. p (window <= 0: everything). Keys are walked in blocks anchored at
-/// multiples of 64, online softmax: bits of a token depend on its query and on the keys and
-/// values it sees alone, NaN and infinities of others included.
+/// In what numbers attention multiplies pages of that type.
+AttentionForm attention_form(const KernelTable& kernels, KvType type);
+
+/// Causal softmax attention, grouped queries, sums in float32; queries and weights are float32 too or, with bf16 pages
+/// where `attention_form` says so, rounded to bfloat16 (keys wider than 256 excepted): query head h reads kv head h /
+/// (q_heads / kv_heads). A token at position p sees p - window + 1 .. p (window <= 0: everything). Keys are walked in
+/// blocks anchored at multiples of 64, online softmax: bits of a token depend on its query and on the keys and values
+/// it sees alone, NaN and infinities of others included.
 struct AttentionArgs {
   std::span<const AttentionRun> runs;
   const float* q;  ///< [tokens, q_heads * key_width]

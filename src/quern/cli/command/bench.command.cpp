@@ -15,7 +15,7 @@
 #include "quern/cli/output.h"
 #include "quern/cli/terminal.h"
 #include "quern/io/atomic_file.h"
-#include "quern/ops/kv.h"
+#include "quern/ops/attention.h"
 
 namespace quern {
 namespace {
@@ -169,16 +169,18 @@ class Bench {
   void print(const BenchTest& test, BenchResult result) {
     const Spread spread = spread_of(result.values);
     const WorkRate rate = work_rate(*model_, test, spread.median);
-    const BenchReport report{.test = test,
-                             .values = std::move(result.values),
-                             .spread = spread,
-                             .rate = rate,
-                             .shares = limits_ ? shares_of_limits(rate, *limits_) : Shares{},
-                             .profile = std::move(result.profile),
-                             .threads = model_->pool().size(),
-                             .isa = isa_name(model_->isa()),
-                             .kv = kv_type_name(model_->kv()),
-                             .peak_bytes = peak_bytes()};
+    const BenchReport report{
+        .test = test,
+        .values = std::move(result.values),
+        .spread = spread,
+        .rate = rate,
+        .shares = limits_ ? shares_of_limits(rate, *limits_) : Shares{},
+        .profile = std::move(result.profile),
+        .threads = model_->pool().size(),
+        .isa = isa_name(model_->isa()),
+        .kv = kv_type_name(model_->kv()),
+        .attention = attention_form_name(attention_form(kernel_table(model_->isa()), model_->kv())),
+        .peak_bytes = peak_bytes()};
     out.line(plan_.json ? report_json(report) : report_text(report));
     if (report.profile) out.line(plan_.json ? profile_json(report) : profile_text(*report.profile));
     out.flush();

@@ -1,0 +1,172 @@
+// SPDX-License-Identifier: Apache-2.0
+#pragma once
+
+// What the forms of attention share: rows of a tile, what they see, softmax. For attention.kernel.cpp only.
+
+#include "quern/kernels/attention.h"
+#include "quern/kernels/simd.h"
+
+namespace quern::QUERN_ISA {
+namespace {
+
+constexpr int kBlock = kAttentionBlock;
+
+// Register tiles: R query rows by that many vectors of 16 keys or 16 columns of values; few rows take wider ones.
+#if defined(QUERN_ISA_avx512)
+constexpr int kRows = 6, kFewRows = 3;
+constexpr int key_vectors(int) { return 4; }
+constexpr int value_vectors(int rows) { return rows <= kFewRows ? 8 : 4; }
+#elif defined(QUERN_ISA_x86_64_v2)
+constexpr int kRows = 3, kFewRows = 1;
+constexpr int key_vectors(int rows) { return rows <= kFewRows ? 2 : 1; }
+constexpr int value_vectors(int rows) { return rows <= kFewRows ? 2 : 1; }
+#else
+constexpr int kRows = 6, kFewRows = 2;
+constexpr int key_vectors(int rows) { return rows <= kFewRows ? 2 : 1; }
+constexpr int value_vectors(int rows) { return rows <= kFewRows ? 2 : 1; }
+#endif
+
+constexpr float kLowest = -3.40282347e38f;
+constexpr float kMinusInfinity = -__builtin_inff();
+
+/// Memory that is read next: each step of a loop asks for its share, so that the loop after it does not wait. May be
+/// null.
+struct Ahead {
+  const std::byte* at = nullptr;
+  int step_bytes = 0;
+};
+QUERN_INLINE void fetch(Ahead& ahead) {
+  if (!ahead.at) return;
+  for (int i = 0; i < ahead.step_bytes; i += 64) __builtin_prefetch(ahead.at + i, 0, 3);
+  ahead.at += ahead.step_bytes;
+}
+
+/// The share of `bytes` for each of `steps`, in whole cache lines.
+Ahead share_ahead(const std::byte* at, int64_t bytes, int64_t steps) {
+  return {steps > 0 ? at : nullptr, static_cast<int>((bytes / 64 + steps - 1) / (steps > 0 ? steps : 1) * 64)};
+}
+
+/// Tokens first .. last - 1 of the block at `start` that a query at `position` sees.
+struct Seen {
+  int first, last;
+};
+Seen seen(int64_t position, int64_t window, int64_t start) {
+  const int64_t from = window > 0 ? position - window + 1 - start : 0, to = position + 1 - start;
+  return {static_cast<int>(from < 0        ? 0
+                           : from > kBlock ? kBlock
+                                           : from),
+          static_cast<int>(to < 0        ? 0
+                           : to > kBlock ? kBlock
+                                         : to)};
+}
+
+#if defined(QUERN_ISA_avx512)
+/// Weights as bfloat16; returns their sum once rounded, for what is added up is what weighs.
+QUERN_INLINE float store_rounded(const F32x16 (&x)[4], uint16_t* to) {
+  const __m512i a = (__m512i)_mm512_cvtne2ps_pbh(x[1].part[0], x[0].part[0]);
+  const __m512i b = (__m512i)_mm512_cvtne2ps_pbh(x[3].part[0], x[2].part[0]);
+  _mm512_storeu_si512(to, a);
+  _mm512_storeu_si512(to + 2 * kLanes, b);
+  const F32x16 first{{_mm512_castsi512_ps(a)}}, second{{_mm512_castsi512_ps(b)}};
+  return sum((low_half(first) + high_half(first)) + (low_half(second) + high_half(second)));
+}
+#endif
+
+/// Turns a row's raw scores of one block into weights relative to the highest score so far; online softmax
+/// (Milakov and Gimelshein, arXiv 1805.02867).
+template <typename P>
+void soften(float* s, P* weights, float scale, const float* key_scales, const float* value_scales, Seen visible,
+            float& highest, float& mass, float& rescale) {
+  F32x16 x[4];
+#pragma GCC unroll 4
+  for (int j = 0; j < 4; ++j) {
+    x[j] = load(s + j * kLanes);
+    if (key_scales) x[j] = x[j] * load(key_scales + j * kLanes);
+    x[j] = x[j] * broadcast(scale);
+  }
+  if (visible.first > 0 || visible.last < kBlock) {
+#pragma GCC unroll 4
+    for (int j = 0; j < 4; ++j) store(s + j * kLanes, x[j]);
+    for (int t = 0; t < visible.first; ++t) s[t] = kMinusInfinity;
+    for (int t = visible.last; t < kBlock; ++t) s[t] = kMinusInfinity;
+#pragma GCC unroll 4
+    for (int j = 0; j < 4; ++j) x[j] = load(s + j * kLanes);
+  }
+  const float block = max(max(max(x[0], x[1]), max(x[2], x[3])));
+  const float top = block > highest ? block : highest;
+#pragma GCC unroll 4
+  for (int j = 0; j < 4; ++j) x[j] = exp(x[j] - broadcast(top));
+  // Most blocks do not raise the maximum; exp(0) is 1.
+  rescale = 1;
+  if (top != highest) {
+    float first_lane[kLanes];
+    store(first_lane, exp(broadcast(highest - top)));
+    rescale = first_lane[0];
+    highest = top;
+  }
+  float added;
+  if constexpr (sizeof(P) == 2) {
+    added = store_rounded(x, weights);
+  } else {
+    added = sum((x[0] + x[1]) + (x[2] + x[3]));
+#pragma GCC unroll 4
+    for (int j = 0; j < 4; ++j)
+      store(weights + j * kLanes, value_scales ? x[j] * load(value_scales + j * kLanes) : x[j]);
+  }
+  mass = mass * rescale + added;
+}
+
+/// The state of a tile's rows. Groups of up to kRows rows share registers.
+struct Rows {
+  int count, group;
+  const float* q[kAttentionRows];
+  float* out[kAttentionRows];
+  int64_t position[kAttentionRows];
+  float highest[kAttentionRows];  // of the scores so far
+  float mass[kAttentionRows];     // sum of exp(score - highest)
+  float rescale[kAttentionRows];  // what this block multiplies the output by
+
+  explicit Rows(const AttentionTile& tile);
+  /// Divides the outputs by the masses.
+  void finish(const AttentionTile& tile);
+  int group_size(int first) const { return count - first < group ? count - first : group; }
+};
+
+inline Rows::Rows(const AttentionTile& tile) {
+  count = tile.tokens * tile.heads;
+  // Groups of nearly equal size: 8 rows are 4 and 4, not 6 and 2.
+  const int groups = (count + kRows - 1) / kRows;
+  group = (count + groups - 1) / groups;
+  for (int r = 0; r < count; ++r) {
+    const int64_t t = r / tile.heads, h = r % tile.heads;
+    q[r] = tile.q + t * tile.q_stride + h * tile.key_width;
+    out[r] = tile.out + t * tile.out_stride + h * tile.value_width;
+    position[r] = tile.position + t;
+    highest[r] = tile.sinks ? tile.sinks[h] : kLowest;
+    mass[r] = tile.sinks ? 1.0f : 0.0f;  // the sink's own exp(0)
+    for (int c = 0; c < tile.value_width; ++c) out[r][c] = 0;
+  }
+}
+
+inline void Rows::finish(const AttentionTile& tile) {
+  for (int r = 0; r < count; ++r) {
+    const F32x16 inverse = broadcast(1.0f / mass[r]);
+    for (int c = 0; c < tile.value_width; c += kLanes) {
+      const int64_t left = tile.value_width - c;
+      store(out[r] + c, load(out[r] + c, left) * inverse, left);
+    }
+  }
+}
+
+/// Blocks that a row of the tile sees, oldest first: visit(first position, its page, the next block's page or null).
+template <typename Visit>
+void for_each_block(const AttentionTile& tile, Visit visit) {
+  const int64_t newest = tile.position + tile.tokens - 1;
+  const int64_t oldest = tile.window > 0 && tile.position >= tile.window ? tile.position - tile.window + 1 : 0;
+  const int64_t last = newest / kBlock;
+  for (int64_t block = oldest / kBlock; block <= last; ++block)
+    visit(block * kBlock, tile.pages[block], block < last ? tile.pages[block + 1] : nullptr);
+}
+
+}  // namespace
+}  // namespace quern::QUERN_ISA

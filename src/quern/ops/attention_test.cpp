@@ -149,6 +149,9 @@ struct Variant {
   KvType type;
   AttentionForm form;
 };
+void PrintTo(const Variant& v, std::ostream* out) {
+  *out << isa_name(v.isa) << ", " << kv_type_name(v.type) << ", " << attention_form_name(v.form);
+}
 /// Every level with every type and, where the type knows more than one, every form.
 std::vector<Variant> variants() {
   std::vector<Variant> out;

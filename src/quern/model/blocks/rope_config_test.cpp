@@ -1,7 +1,9 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "quern/model/blocks/rope_config.h"
 
+#include <fmt/format.h>
 #include <gtest/gtest.h>
+#include <unistd.h>
 
 #include <cmath>
 #include <filesystem>
@@ -30,7 +32,7 @@ struct Gguf {
 class HfRope : public ::testing::Test {
  protected:
   Result<Rope> read(std::string_view settings, int head_width, RopeDefaults defaults = {}) {
-    const auto folder = std::filesystem::path(::testing::TempDir()) / "quern-rope-config";
+    const auto folder = std::filesystem::path(::testing::TempDir()) / fmt::format("quern-rope-config-{}", ::getpid());
     std::filesystem::create_directories(folder);
     std::ofstream(folder / "config.json")
         << R"({"model_type": "llama", "max_position_embeddings": 131072, )" << settings << "}";

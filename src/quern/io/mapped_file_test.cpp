@@ -55,7 +55,7 @@ TEST_F(Files, mapped_bytes_are_the_files) {
 
 TEST_F(Files, pages_let_go_leave_memory_and_can_be_read_again) {
   const fs::path path = dir_ / "file";
-  const size_t pages = 64, page = static_cast<size_t>(::sysconf(_SC_PAGESIZE));
+  const size_t pages = 4096, page = static_cast<size_t>(::sysconf(_SC_PAGESIZE));
   std::ofstream(path, std::ios::binary) << std::string(pages * page, 'x');
   const auto file = MappedFile::open(path);
   ASSERT_TRUE(file);
@@ -70,7 +70,7 @@ TEST_F(Files, pages_let_go_leave_memory_and_can_be_read_again) {
   const int64_t before = resident();
   file->let_go(file->bytes().subspan(100, pages * page - 200));
   ASSERT_GT(before, 0);
-  EXPECT_LT(resident(), before - static_cast<int64_t>((pages - 4) * page));
+  EXPECT_LT(resident(), before - static_cast<int64_t>(pages * page / 2));  // other memory comes and goes
   EXPECT_EQ(std::count(file->bytes().begin(), file->bytes().end(), std::byte{'x'}), std::ssize(file->bytes()));
   const std::vector<std::byte> elsewhere(8 * page, std::byte{1});
   file->let_go(elsewhere);

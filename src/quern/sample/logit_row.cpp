@@ -52,42 +52,46 @@ double* LogitRow::change(int32_t id) {
 }
 
 void LogitRow::take(float floor, double t, std::vector<Candidate>& out) {
-  // Both comparisons at once, without a branch: half of the columns' logits would take the wrong one.
   const auto is_new = [floor, taken = floor_](auto logit) -> size_t { return (logit >= floor) & !(logit >= taken); };
   for (const Candidate& c : changed_)
     if (is_new(c.logit)) out.push_back({c.id, c.logit / t});
-  // Area a holds the same column of 16 groups in a row.
-  for (size_t area = 0; area < areas_.size(); ++area) {
-    if (!(areas_[area] >= floor)) continue;
-    size_t column = area / kLogitColumns * kLogitGroup + area % kLogitColumns;
-    for (size_t i = 0; i < kLogitRows && column < maxima_.size(); ++i, column += kLogitColumns) {
-      if (!(maxima_[column] >= floor)) continue;
-      const size_t first = column / kLogitColumns * kLogitGroup + column % kLogitColumns;
-      size_t found[kLogitRows], n = 0;
-      for (size_t id = first; id < std::min(first + kLogitGroup, logits_.size()); id += kLogitColumns) {
-        found[n] = id;
-        n += is_new(logits_[id]);
-      }
-      for (const size_t id : std::span(found, n))
-        if (!is_changed(id)) out.push_back({static_cast<int32_t>(id), std::min(logits_[id], kLargest) / t});
+  // Which ones reach the floor no branch can foresee, so there is none for each: all are written, but only those that
+  // count move the place of the next.
+  uint32_t columns[kLogitGroup], ids[kLogitGroup * kLogitRows];
+  for (size_t area = 0; area < areas_.size(); area += kLogitColumns) {
+    if (std::none_of(&areas_[area], &areas_[area] + kLogitColumns, [=](float most) { return most >= floor; })) continue;
+    const size_t begin = area * kLogitRows, end = std::min(begin + kLogitGroup, maxima_.size());
+    size_t n_columns = 0, n_ids = 0;
+    for (size_t column = begin; column < end; ++column) {
+      columns[n_columns] = static_cast<uint32_t>(column);
+      n_columns += maxima_[column] >= floor;
     }
+    for (const uint32_t column : std::span(columns, n_columns)) {
+      const size_t first = column / kLogitColumns * kLogitGroup + column % kLogitColumns;
+      for (size_t id = first; id < std::min(first + kLogitGroup, logits_.size()); id += kLogitColumns) {
+        ids[n_ids] = static_cast<uint32_t>(id);
+        n_ids += is_new(logits_[id]);
+      }
+    }
+    for (const uint32_t id : std::span(ids, n_ids))
+      if (!is_changed(id)) out.push_back({static_cast<int32_t>(id), std::min(logits_[id], kLargest) / t});
   }
   if (!(floor >= floor_)) floor_ = floor;
 }
 
 float LogitRow::about_largest(size_t n) {
   // Of parts of w logits each, a share of 1 - (1 - n / size)^w has one of the n largest, as if these lay anywhere.
-  const double expected = static_cast<double>(n) / static_cast<double>(logits_.size());
+  // Parts are areas where these tell enough, else every 16th column.
+  constexpr size_t kArea = kLogitRows * kLogitRows;
+  const double expected = std::min(static_cast<double>(n) / static_cast<double>(logits_.size()), 1.0);
+  const bool areas = expected * kArea < 2;
   sample_.clear();
-  size_t part = kLogitGroup;
-  if (expected * kLogitGroup < 2) {
+  if (areas) {
     sample_ = areas_;
   } else {
-    part = kLogitRows;
-    for (size_t i = 0; i < maxima_.size() / kLogitRows; ++i)
-      sample_.push_back(maxima_[i * kLogitRows + i % kLogitColumns]);
+    for (size_t i = 0; i < maxima_.size() / 16; ++i) sample_.push_back(maxima_[i * 16 + i % 16]);
   }
-  const double share = 1 - std::pow(1 - std::min(expected, 1.0), static_cast<double>(part));
+  const double share = 1 - std::pow(1 - expected, areas ? kArea : kLogitRows);
   const auto rank = static_cast<size_t>(share * static_cast<double>(sample_.size()));
   if (rank + 1 >= sample_.size()) return -kLargest;
   const auto nth = sample_.begin() + static_cast<ptrdiff_t>(rank);

@@ -65,6 +65,7 @@ BENCHMARK_CAPTURE(run, usual_penalties, with_penalties(kUsual))->Apply(cases);
 BENCHMARK_CAPTURE(run, temperature, {.temperature = 0.8f})->Apply(cases);
 BENCHMARK_CAPTURE(run, temperature_penalties, with_penalties({.temperature = 0.8f}))->Apply(cases);
 BENCHMARK_CAPTURE(run, min_p, {.temperature = 0.8f, .min_p = 0.05f})->Apply(cases);
+BENCHMARK_CAPTURE(run, typical, {.temperature = 0.8f, .typical_p = 0.95f})->Apply(cases);
 BENCHMARK_CAPTURE(run, top_p, {.temperature = 0.8f, .top_p = 0.95f})->Apply(cases);
 
 }  // namespace

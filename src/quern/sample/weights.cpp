@@ -144,21 +144,21 @@ std::vector<WeightSums> usable_sums() {
   return usable;
 }
 
-using Four = float __attribute__((vector_size(16)));  // one register on every machine
-constexpr int kParts = kLogitColumns / 4;
+using Four = float __attribute__((vector_size(16)));
+constexpr Four kNoneOfFour = {kNone, kNone, kNone, kNone};
+static_assert(sizeof(Four) == kLogitColumns * sizeof(float));
+
+void keep_larger(Four& most, const float* logits) {
+  Four values;
+  std::memcpy(&values, logits, sizeof values);
+  most = values > most ? values : most;  // false for NaN
+}
 
 void group_maxima(const float* logits, float* maxima) {
-  Four most[kParts];
-  for (Four& part : most) part = Four{kNone, kNone, kNone, kNone};
-  for (size_t row = 0; row < kLogitRows; ++row) {
-#pragma GCC unroll 4
-    for (int part = 0; part < kParts; ++part, logits += 4) {
-      Four values;
-      std::memcpy(&values, logits, sizeof values);
-      most[part] = values > most[part] ? values : most[part];  // false for NaN
-    }
-  }
-  std::memcpy(maxima, most, sizeof most);
+  Four most = kNoneOfFour;
+#pragma GCC unroll 16
+  for (size_t row = 0; row < kLogitRows; ++row) keep_larger(most, logits + row * kLogitColumns);
+  std::memcpy(maxima, &most, sizeof most);
 }
 
 }  // namespace
@@ -174,13 +174,17 @@ void column_maxima(std::span<const float> logits, std::span<float> maxima) {
 }
 
 float largest(std::span<const float> logits) {
-  float maxima[kLogitColumns], most = kNone;
-  while (!logits.empty()) {
-    const auto part = logits.first(std::min(logits.size(), kLogitGroup));
-    column_maxima(part, maxima);
-    for (float m : maxima) most = std::max(most, m);
-    logits = logits.subspan(part.size());
+  constexpr size_t kStep = 16;
+  Four parts[] = {kNoneOfFour, kNoneOfFour, kNoneOfFour, kNoneOfFour};
+  const size_t whole = logits.size() / kStep * kStep;
+  for (size_t i = 0; i < whole; i += kStep) {
+#pragma GCC unroll 4
+    for (size_t part = 0; part < 4; ++part) keep_larger(parts[part], &logits[i + 4 * part]);
   }
+  float most = kNone;
+  for (const Four& part : parts)
+    for (int i = 0; i < 4; ++i) most = std::max(most, part[i]);
+  for (const float logit : logits.subspan(whole)) most = logit > most ? logit : most;
   return most;
 }
 

@@ -10,11 +10,12 @@ namespace quern {
 // Passes over all logits of a vocabulary. NaN counts as -infinity. No result depends on the machine or on its
 // instruction set.
 
-/// Logits are looked at in groups of 16 columns; element e of a group belongs to column e mod 16.
-inline constexpr size_t kLogitColumns = 16, kLogitRows = 16, kLogitGroup = kLogitColumns * kLogitRows;
+/// Logits are looked at in groups of 4 columns of 16; element e of a group belongs to column e mod 4. (Four: one vector
+/// on every machine, and a column lies in few cache lines.)
+inline constexpr size_t kLogitColumns = 4, kLogitRows = 16, kLogitGroup = kLogitColumns * kLogitRows;
 constexpr size_t logit_groups(size_t n) { return (n + kLogitGroup - 1) / kLogitGroup; }
 
-/// The largest logit of each column, group by group; -infinity where a column has none. `maxima` has room for 16 floats
+/// The largest logit of each column, group by group; -infinity where a column has none. `maxima` has room for 4 floats
 /// per (begun) group.
 void column_maxima(std::span<const float> logits, std::span<float> maxima);
 /// The largest of all; -infinity where there is none.

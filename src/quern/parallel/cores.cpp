@@ -110,9 +110,13 @@ int cgroup_quota(const std::string& root) {
 
 }  // namespace
 
-int usable_cpus() { return static_cast<int>(affinity().size()); }
+int usable_cpus() { return usable_cpus("", affinity()); }
 
 int usable_cores() { return usable_cores("", affinity()); }
+
+int usable_cpus(const std::string& root, const std::vector<int>& cpus) {
+  return std::max(1, std::min(static_cast<int>(cpus.size()), cgroup_quota(root)));
+}
 
 int usable_cores(const std::string& root, const std::vector<int>& cpus) {
   return std::max(1, std::min(count_cores(root, cpus), cgroup_quota(root)));

@@ -85,6 +85,15 @@ TEST_F(Cores, files_without_sense_do_not_count) {
   EXPECT_EQ(count({0, 1}), 2);
 }
 
+TEST_F(Cores, processors_are_limited_by_the_quota_too) {
+  put_topology(4);
+  EXPECT_EQ(usable_cpus(root_.string(), {0, 1, 2, 3}), 4);
+  put("proc/self/cgroup", "0::/job");
+  put("sys/fs/cgroup/job/cpu.max", "350000 100000");
+  EXPECT_EQ(usable_cpus(root_.string(), {0, 1, 2, 3}), 3);
+  EXPECT_EQ(count({0, 1, 2, 3}), 2);
+}
+
 TEST(CoresHere, are_no_more_than_processors) {
   EXPECT_GE(usable_cores(), 1);
   EXPECT_LE(usable_cores(), usable_cpus());

@@ -18,7 +18,7 @@ namespace {
 
 // Longer than an even phase of a decode step takes to finish everywhere, short enough that a virtual processor that
 // lost its turn is not waited for by burning another one.
-constexpr auto kSpin = std::chrono::microseconds(50);
+constexpr auto kSpin = std::chrono::microseconds(50), kBriefSpin = kSpin / 10;
 constexpr int kPausesPerLook = 16;
 constexpr int kYields = 8;
 
@@ -44,25 +44,26 @@ void EventWord::advance() {
   if (sleepers_.load(std::memory_order_seq_cst) > 0) futex(word_, FUTEX_WAKE, INT_MAX);
 }
 
-void EventWord::wait_past(uint32_t seen, Patience patience) {
-  if (patience == Patience::spin) {
-    for (int i = 0; i < kPausesPerLook; ++i) {
-      if (value() != seen) return;
-      pause();
-    }
-    const auto end = std::chrono::steady_clock::now() + kSpin;
-    while (std::chrono::steady_clock::now() < end)
-      for (int i = 0; i < kPausesPerLook; ++i) {
-        if (value() != seen) return;
-        pause();
-      }
-  } else {
+bool EventWord::spin_past(uint32_t seen, Patience patience) const {
+  if (patience == Patience::yield) {
     for (int i = 0; i < kYields; ++i) {
-      if (value() != seen) return;
+      if (value() != seen) return true;
       std::this_thread::yield();
     }
+    return value() != seen;
   }
-  sleep_past(seen);
+  const auto changes = [&] {
+    for (int i = 0; i < kPausesPerLook; ++i) {
+      if (value() != seen) return true;
+      pause();
+    }
+    return false;
+  };
+  if (changes()) return true;  // often the clock is not needed
+  const auto end = std::chrono::steady_clock::now() + (patience == Patience::brief ? kBriefSpin : kSpin);
+  while (std::chrono::steady_clock::now() < end)
+    if (changes()) return true;
+  return false;
 }
 
 void EventWord::sleep_past(uint32_t seen) {

@@ -8,7 +8,8 @@ namespace quern {
 
 /// How a waiter spends its time before it sleeps.
 enum class Patience {
-  spin,   ///< a core of its own: spins some microseconds, because the others are about to arrive
+  spin,   ///< a core of its own: spins some tens of microseconds, because the others are about to arrive
+  brief,  ///< other programs take processors at times: spins a tenth of that
   yield,  ///< more threads than processors: gives the processor away at once
 };
 
@@ -18,11 +19,12 @@ class alignas(64) EventWord {
   uint32_t value() const { return word_.load(std::memory_order_acquire); }
   /// Adds one and wakes all waiters; a system call only if one sleeps.
   void advance();
-  /// Returns once the value is not `seen`.
-  void wait_past(uint32_t seen, Patience patience);
+  /// Whether the value changes from `seen` before patience ends.
+  bool spin_past(uint32_t seen, Patience patience) const;
+  /// Returns once the value is not `seen`, and sleeps until then.
+  void sleep_past(uint32_t seen);
 
  private:
-  void sleep_past(uint32_t seen);
   std::atomic<uint32_t> word_{0};
   std::atomic<int> sleepers_{0};
 };

@@ -12,21 +12,22 @@
 
 #include "quern/base/check.h"
 #include "quern/parallel/cores.h"
+#include "quern/parallel/crowding.h"
 #include "quern/parallel/event_word.h"
 
 namespace quern {
 
 struct Pool::Impl {
-  Impl(int n, Patience p) : threads(n), patience(p) {}
+  explicit Impl(int n) : threads(n), crowding(n, usable_cpus(), Crowding::preemptions()) {}
   static std::unique_ptr<Impl> make(int threads) {
     QUERN_CHECK(threads >= 1, "a pool has at least the caller");
-    return std::make_unique<Impl>(threads, threads <= usable_cpus() ? Patience::spin : Patience::yield);
+    return std::make_unique<Impl>(threads);
   }
 
   // constant after construction
   const int threads;
-  const Patience patience;
   std::vector<std::jthread> team;
+  Crowding crowding;
 
   // A region begins when `region` changes; what it runs is written before. Its end is one more barrier.
   EventWord region;
@@ -38,6 +39,12 @@ struct Pool::Impl {
   alignas(64) std::atomic<int> arrived{0};
   EventWord phase;
 
+  void wait_past(EventWord& word, uint32_t seen) {
+    if (word.spin_past(seen, crowding.patience())) return;
+    crowding.note_long_wait(Crowding::preemptions());
+    word.sleep_past(seen);
+  }
+
   void barrier() {
     if (threads == 1) return;
     const uint32_t before = phase.value();
@@ -45,7 +52,7 @@ struct Pool::Impl {
       arrived.store(0, std::memory_order_relaxed);
       phase.advance();
     } else {
-      phase.wait_past(before, patience);
+      wait_past(phase, before);
     }
   }
 };
@@ -76,7 +83,7 @@ int Pool::start() {
 
 void Pool::serve(int index) {
   for (uint32_t seen = 0;; ++seen) {
-    impl_->region.wait_past(seen, impl_->patience);
+    impl_->wait_past(impl_->region, seen);
     if (!impl_->work) return;
     work(index, *impl_->work);
   }

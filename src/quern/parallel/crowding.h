@@ -1,0 +1,33 @@
+// SPDX-License-Identifier: Apache-2.0
+#pragma once
+
+#include <atomic>
+
+#include "quern/parallel/event_word.h"
+
+namespace quern {
+
+/// Whether the threads of a pool have processors of their own: how long it is worth spinning for one that is late.
+/// Without, who spins may hold the very processor that the late one waits for.
+class Crowding {
+ public:
+  /// Of `threads` threads where `cpus` processors may be used; `preempted` as below, now.
+  Crowding(int threads, int cpus, long preempted) : always_(threads > cpus), preempted_(preempted) {}
+
+  Patience patience() const {
+    if (always_) return Patience::yield;
+    return brief_.load(std::memory_order_relaxed) > 0 ? Patience::brief : Patience::spin;
+  }
+  /// A wait outlasted its spinning. `preempted`: how often threads of this process were made to give their processor
+  /// away, ever.
+  void note_long_wait(long preempted);
+  /// That count, from the system.
+  static long preemptions();
+
+ private:
+  const bool always_;
+  std::atomic<long> preempted_;
+  std::atomic<int> brief_{0};  // long waits that remain until it counts as quiet again
+};
+
+}  // namespace quern

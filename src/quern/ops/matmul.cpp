@@ -222,16 +222,21 @@ struct MatrixProduct {
 };
 
 void matmul(const Worker& worker, std::span<const MatmulJob> jobs, const Activations& x) {
-  int64_t panels = 0;
-  for (const MatmulJob& job : jobs) panels += panels_of(*job.weight);
-  const auto [begin, end] = worker.share(panels, kGrain);
-  int64_t first = 0;  // of the job's panels among all
+  int64_t panels = 0, bytes = 0;
   for (const MatmulJob& job : jobs) {
-    const int64_t count = panels_of(*job.weight);
-    const int64_t from = std::max(begin - first, int64_t{0}), to = std::min(end - first, count);
-    if (from < to) MatrixProduct::of_group(worker, job, x, from, to, 0).run();
-    first += count;
+    panels += panels_of(*job.weight);
+    bytes += job.weight->bytes();
   }
+  const int64_t block = panels * kPanelBlockBytes / std::max<int64_t>(1, bytes);
+  worker.work_through(panels, kGrain, block, [&](int64_t begin, int64_t end) {
+    int64_t first = 0;  // of the job's panels among all
+    for (const MatmulJob& job : jobs) {
+      const int64_t count = panels_of(*job.weight);
+      const int64_t from = std::max(begin - first, int64_t{0}), to = std::min(end - first, count);
+      if (from < to) MatrixProduct::of_group(worker, job, x, from, to, 0).run();
+      first += count;
+    }
+  });
 }
 
 void matmul_piece(const Worker& worker, const MatmulJob& job, int64_t first_panel, int64_t last_panel,

@@ -14,11 +14,22 @@
 #include "quern/parallel/cores.h"
 #include "quern/parallel/crowding.h"
 #include "quern/parallel/event_word.h"
+#include "quern/parallel/share.h"
 
 namespace quern {
+namespace {
+
+// Pieces of a share, at least, so that there is something to help with.
+constexpr int64_t kPieces = 4;
+
+Share::Range share_of(int worker, int workers, int64_t units) {
+  return {units * worker / workers, units * (worker + 1) / workers};
+}
+
+}  // namespace
 
 struct Pool::Impl {
-  explicit Impl(int n) : threads(n), crowding(n, usable_cpus(), Crowding::preemptions()) {}
+  explicit Impl(int n) : threads(n), crowding(n, usable_cpus(), Crowding::preemptions()), shares(n), turns(n) {}
   static std::unique_ptr<Impl> make(int threads) {
     QUERN_CHECK(threads >= 1, "a pool has at least the caller");
     return std::make_unique<Impl>(threads);
@@ -28,6 +39,13 @@ struct Pool::Impl {
   const int threads;
   std::vector<std::jthread> team;
   Crowding crowding;
+
+  // By worker. The turn is that of its own calls of `work_through`; nobody else looks at it.
+  struct alignas(64) Turn {
+    uint16_t number = 0;
+  };
+  std::vector<Share> shares;
+  std::vector<Turn> turns;
 
   // A region begins when `region` changes; what it runs is written before. Its end is one more barrier.
   EventWord region;
@@ -133,8 +151,26 @@ void Worker::barrier() const {
 }
 
 Worker::Range Worker::share(int64_t n, int64_t grain) const {
+  const auto [begin, end] = share_of(index_, count_, (n + grain - 1) / grain);
+  return {std::min(n, begin * grain), std::min(n, end * grain)};
+}
+
+void Worker::work_through(int64_t n, int64_t grain, int64_t most, FunctionRef<void(int64_t, int64_t)> fn) const {
   const int64_t units = (n + grain - 1) / grain;
-  return {std::min(n, units * index_ / count_ * grain), std::min(n, units * (index_ + 1) / count_ * grain)};
+  QUERN_CHECK(units <= Share::kMostUnits, "more units of work than are counted");
+  const int64_t piece =
+      std::max<int64_t>(1, std::min(most / grain, (units + kPieces * count_ - 1) / (kPieces * count_)));
+  const uint16_t turn = ++pool_.impl_->turns[index_].number;
+  for (int i = 0; i < count_; ++i) {
+    const int owner = (index_ + i) % count_;
+    Share& share = pool_.impl_->shares[owner];
+    const Share::Range whole = share_of(owner, count_, units);
+    for (;;) {
+      const Share::Range range = i == 0 ? share.take_front(turn, whole, piece) : share.take_back(turn, whole, piece);
+      if (range.empty()) break;
+      fn(range.begin * grain, std::min(n, range.end * grain));
+    }
+  }
 }
 
 }  // namespace quern

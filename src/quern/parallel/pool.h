@@ -30,6 +30,11 @@ class Worker {
   };
   /// This worker's contiguous share of [0, n), in steps of `grain` (the last may be shorter).
   Range share(int64_t n, int64_t grain = 1) const;
+  /// Passes all of [0, n) to `fn(begin, end)` once, in pieces of whole grains (the last may be shorter), `most` long or
+  /// a grain: to every worker its share from front to back, as `share` cuts it, and to whom is done the rest of those
+  /// who are late, so that nobody waits for a core that is slow or busy with something else. What comes out for an
+  /// index must not depend on who computes it or on the piece. All workers call it, with the same numbers.
+  void work_through(int64_t n, int64_t grain, int64_t most, FunctionRef<void(int64_t begin, int64_t end)> fn) const;
 
  private:
   friend class Pool;

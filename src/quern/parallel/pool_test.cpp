@@ -5,6 +5,8 @@
 #include <sys/resource.h>
 #include <unistd.h>
 
+#include <algorithm>
+#include <atomic>
 #include <chrono>
 #include <cstdio>
 #include <fstream>
@@ -86,6 +88,61 @@ TEST(Pool, shares_cover_everything_once_in_order_and_in_grains) {
         ASSERT_EQ(at, n);
       }
   }
+}
+
+TEST(Pool, work_is_passed_once_in_grains_and_pieces) {
+  for (int threads : {1, 2, 3, 7}) {
+    Pool pool(threads);
+    for (int64_t n : {0, 1, 5, 16, 97, 1000})
+      for (int64_t grain : {1, 4, 16})
+        for (int64_t most : {1, 8, 1000}) {
+          std::vector<std::atomic<int>> done(n);
+          pool.run([&](const Worker& worker) {
+            worker.work_through(n, grain, most, [&](int64_t begin, int64_t end) {
+              EXPECT_EQ(begin % grain, 0);
+              EXPECT_TRUE(end == n || end % grain == 0);
+              EXPECT_LT(begin, end);
+              EXPECT_LE(end - begin, std::max(grain, most));
+              for (int64_t i = begin; i < end; ++i) ++done[i];
+            });
+          });
+          for (const auto& count : done) ASSERT_EQ(count, 1);
+        }
+  }
+}
+
+TEST(Pool, one_work_after_the_other_needs_no_barrier) {
+  Pool pool(3);
+  constexpr int kWorks = 2000;
+  std::vector<std::atomic<int>> done(kWorks);
+  for (int region = 1; region <= 3; ++region) {
+    pool.run([&](const Worker& worker) {
+      for (int work = 0; work < kWorks; ++work)
+        worker.work_through(work % 50, 2, 4,
+                            [&](int64_t begin, int64_t end) { done[work] += static_cast<int>(end - begin); });
+    });
+    for (int work = 0; work < kWorks; ++work) ASSERT_EQ(done[work], region * (work % 50));
+  }
+}
+
+// The last worker does not get ready with its first piece before everything else is done: others must have taken it.
+TEST(Pool, the_rest_of_a_late_worker_is_done_by_others) {
+  constexpr int kThreads = 3;
+  constexpr int64_t kUnits = 300;
+  Pool pool(kThreads);
+  std::atomic<int64_t> done{0};
+  std::vector<int64_t> by_worker(kThreads);
+  pool.run([&](const Worker& worker) {
+    worker.work_through(kUnits, 1, 10, [&](int64_t begin, int64_t end) {
+      const int64_t count = end - begin;
+      if (worker.index() == kThreads - 1)
+        while (done < kUnits - count) std::this_thread::yield();
+      done += count;
+      by_worker[worker.index()] += count;
+    });
+  });
+  EXPECT_EQ(done, kUnits);
+  EXPECT_LE(by_worker[kThreads - 1], 10);
 }
 
 /// While it lives, the process may map only `room` bytes more.

@@ -65,14 +65,15 @@ void FfnBlock::run(const Worker& worker, Step& step) const {
   // to be fair, all meet before.
   const int64_t pieces = (panels + kPiecePanels - 1) / kPiecePanels;
   if (pieces % worker.count() == 0 || pieces >= 8 * worker.count()) {
-    const auto [begin, end] = worker.share(panels, kPiecePanels);
-    inner_rows(worker, step, begin, end, gate, up);
-    worker.phase(Phase::rounding);
-    step.inner.set_columns(worker, gate, tokens, n_ff, forms, std::min(begin * kPanelRows, n_ff),
-                           std::min(end * kPanelRows, n_ff));
+    step.inner.set_columns(worker, gate, tokens, n_ff, forms, 0, 0);  // who gets no rows multiplies all the same
+    worker.work_through(panels, kPiecePanels, kRunPanels, [&](int64_t begin, int64_t end) {
+      inner_rows(worker, step, begin, end, gate, up);
+      worker.phase(Phase::rounding);
+      step.inner.set_columns(worker, gate, tokens, n_ff, forms, begin * kPanelRows, std::min(end * kPanelRows, n_ff));
+    });
   } else {
-    const auto [begin, end] = worker.share(panels, 2);
-    inner_rows(worker, step, begin, end, gate, up);
+    worker.work_through(panels, 2, kRunPanels,
+                        [&](int64_t begin, int64_t end) { inner_rows(worker, step, begin, end, gate, up); });
     worker.barrier();
     worker.phase(Phase::rounding);
     step.inner.set(worker, gate, tokens, n_ff, forms);

@@ -3,9 +3,8 @@
 
 #include <algorithm>
 #include <atomic>
-#include <new>
+#include <exception>
 #include <optional>
-#include <system_error>
 #include <thread>
 #include <utility>
 #include <vector>
@@ -89,14 +88,16 @@ Result<std::unique_ptr<Pool>> Pool::make(int threads) {
 }
 
 int Pool::start() {
+  int started = 1;
   try {
     impl_->team.reserve(impl_->threads - 1);
-    for (int i = 1; i < impl_->threads; ++i) impl_->team.emplace_back([this, i]() noexcept { serve(i); });
-  } catch (const std::system_error&) {
-    // Too many threads for the system's limits; the destructor sends home those that started.
-  } catch (const std::bad_alloc&) {
+    for (; started < impl_->threads; ++started)
+      impl_->team.emplace_back([this, started]() noexcept { serve(started); });
+  } catch (const std::exception&) {
+    // Beyond the system's limits of threads or memory; the destructor sends home those that started.
+    return started;
   }
-  return static_cast<int>(impl_->team.size()) + 1;
+  return started;
 }
 
 void Pool::serve(int index) {

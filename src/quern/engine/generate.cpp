@@ -43,6 +43,10 @@ Result<Generated> generate(Session& session, const Tokenizer& tokenizer, std::sp
   std::span<const float> logits = *read;
   logits = logits.first(std::min(logits.size(), n_ids));
   Sampler sampler(options.sampling, static_cast<int64_t>(logits.size()));
+  const int64_t room = session.max_length() - session.length();
+  const int64_t limit = options.max_tokens < 0 ? room : std::min(options.max_tokens, room);
+  sampler.reserve(out.prompt_tokens + limit);
+  out.ids.reserve(static_cast<size_t>(limit));
   for (TokenId id : prompt) sampler.accept(id);
   StreamDecoder decoder(tokenizer);
   StopMatcher stops(options.stops);
@@ -51,8 +55,6 @@ Result<Generated> generate(Session& session, const Tokenizer& tokenizer, std::sp
     out.text += text;
     events.text(text);
   };
-  const int64_t room = session.max_length() - session.length();
-  const int64_t limit = options.max_tokens < 0 ? room : std::min(options.max_tokens, room);
   const auto decode_start = Clock::now();
   while (static_cast<int64_t>(out.ids.size()) < limit) {
     if (cancel.load(std::memory_order_relaxed)) {

@@ -74,6 +74,8 @@ Result<PageRef> PagePool::get() {
     if (empty_.empty()) {
       empty_.push_back(static_cast<int>(slots_.size()));
       slots_.push_back({nullptr, 0});
+      free_.reserve(slots_.capacity());  // giving back allocates nothing
+      empty_.reserve(slots_.capacity());
     }
     slots_[empty_.back()].data.reset(data);
     free_.push_back(empty_.back());

@@ -62,7 +62,10 @@ Sequence::Sequence(StateStore& store)
       pages_(store.items().size()),
       fixed_(store.items().size()),
       tables_(store.items().size()),
-      views_(store.items().size()) {}
+      views_(store.items().size()) {
+  for (size_t i = 0; i < views_.size(); ++i)
+    if (store.items()[i].kind != StateKind::fixed) views_[i].rows.layout = store.layout(static_cast<int>(i));
+}
 
 Status Sequence::grow(int item, int64_t tokens) {
   PagePool& pool = *store_->pool(item);
@@ -71,18 +74,26 @@ Status Sequence::grow(int item, int64_t tokens) {
   for (size_t p = length_ / kKvPageTokens; p < pages.size(); ++p) {
     if (!pages[p].shared()) continue;
     QUERN_TRY(pages[p], pool.copy(pages[p]));
+    tables_[item][p] = pages[p].data();
   }
   while (static_cast<int64_t>(pages.size()) < pages_for(length_ + tokens)) {
     QUERN_TRY(PageRef page, pool.get());
+    tables_[item].resize(pages.size() + 1);
+    tables_[item].back() = page.data();
     pages.push_back(std::move(page));
   }
   return {};
 }
 
-void Sequence::abandon() {
-  for (auto& pages : pages_)
-    if (static_cast<int64_t>(pages.size()) > pages_for(length_)) pages.resize(pages_for(length_));
+void Sequence::drop_pages_behind(int64_t length) {
+  for (size_t i = 0; i < pages_.size(); ++i) {
+    if (static_cast<int64_t>(pages_[i].size()) <= pages_for(length)) continue;
+    pages_[i].resize(pages_for(length));
+    tables_[i].resize(pages_for(length));
+  }
 }
+
+void Sequence::abandon() { drop_pages_behind(length_); }
 
 Result<std::span<const StateView>> Sequence::prepare(int64_t tokens) {
   const std::span<const StateItem> items = store_->items();
@@ -100,10 +111,7 @@ Result<std::span<const StateView>> Sequence::prepare(int64_t tokens) {
     }
   }
   for (int i = 0; i < static_cast<int>(items.size()); ++i) {
-    const int source = items[i].kind == StateKind::borrowed ? items[i].owner : i;
-    tables_[i].clear();
-    for (const PageRef& page : pages_[source]) tables_[i].push_back(page.data());
-    views_[i].rows = items[i].kind == StateKind::fixed ? KvView{} : KvView{store_->layout(i), tables_[i]};
+    views_[i].rows.pages = tables_[items[i].kind == StateKind::borrowed ? items[i].owner : i];
     views_[i].fixed = reinterpret_cast<float*>(fixed_[i].data());
   }
   return std::span<const StateView>(views_);
@@ -113,7 +121,10 @@ void Sequence::commit(int64_t tokens) {
   length_ += tokens;
   const std::span<const StateItem> items = store_->items();
   for (size_t i = 0; i < items.size(); ++i) {
-    for (int64_t p = first_live_page(items[i], length_) - 1; p >= 0 && pages_[i][p]; --p) pages_[i][p].reset();
+    for (int64_t p = first_live_page(items[i], length_) - 1; p >= 0 && pages_[i][p]; --p) {
+      pages_[i][p].reset();
+      tables_[i][p] = nullptr;
+    }
   }
 }
 
@@ -130,8 +141,7 @@ bool Sequence::can_truncate(int64_t length) const {
 
 void Sequence::truncate(int64_t length) {
   QUERN_CHECK(can_truncate(length), "cut back to where the state does not reach");
-  for (auto& pages : pages_)
-    if (static_cast<int64_t>(pages.size()) > pages_for(length)) pages.resize(pages_for(length));
+  drop_pages_behind(length);
   if (length == 0)
     for (PageRef& blob : fixed_) blob.reset();
   length_ = length;
@@ -141,6 +151,10 @@ void Sequence::restore(const Checkpoint& checkpoint) {
   length_ = checkpoint.length;
   pages_ = checkpoint.pages;
   fixed_ = checkpoint.fixed;
+  for (size_t i = 0; i < pages_.size(); ++i) {
+    tables_[i].clear();
+    for (const PageRef& page : pages_[i]) tables_[i].push_back(page.data());
+  }
 }
 
 Sequence Sequence::fork() const {

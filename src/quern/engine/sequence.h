@@ -82,11 +82,12 @@ class Sequence {
 
  private:
   Status grow(int item, int64_t tokens);
+  void drop_pages_behind(int64_t length);
   StateStore* store_;
   int64_t length_ = 0;
-  std::vector<std::vector<PageRef>> pages_;  // by item
-  std::vector<PageRef> fixed_;               // by item
-  std::vector<std::vector<std::byte*>> tables_;
+  std::vector<std::vector<PageRef>> pages_;      // by item
+  std::vector<PageRef> fixed_;                   // by item
+  std::vector<std::vector<std::byte*>> tables_;  // where pages_ are
   std::vector<StateView> views_;
 };
 

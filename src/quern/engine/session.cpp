@@ -11,7 +11,9 @@ constexpr int64_t kCheckpointEvery = 2048;
 }  // namespace
 
 Session::Session(Runner& runner, StateStore& store, int64_t max_tokens, int chunk)
-    : runner_(runner), store_(store), max_tokens_(max_tokens), chunk_(chunk), sequence_(store) {}
+    : runner_(runner), store_(store), max_tokens_(max_tokens), chunk_(chunk), sequence_(store) {
+  ids_.reserve(static_cast<size_t>(std::max<int64_t>(max_tokens, 0)));  // address space; appending allocates nothing
+}
 
 void Session::clear() {
   ids_.clear();

@@ -9,17 +9,17 @@ StopMatcher::StopMatcher(std::vector<std::string> stops) : stops_(std::move(stop
   std::erase_if(stops_, [](const std::string& s) { return s.empty(); });
 }
 
-std::string StopMatcher::push(std::string_view text) {
+std::string_view StopMatcher::push(std::string_view text) {
   if (stopped_) return {};
-  if (stops_.empty()) return std::string(text);
+  if (stops_.empty()) return text;
   held_ += text;
   size_t match = std::string::npos;
   for (const std::string& stop : stops_) match = std::min(match, held_.find(stop));
   if (match != std::string::npos) {
     stopped_ = true;
-    std::string out = held_.substr(0, match);
+    out_.assign(held_, 0, match);
     held_.clear();
-    return out;
+    return out_;
   }
   // The longest end of the text that begins a stop string stays.
   size_t keep = 0;
@@ -31,9 +31,9 @@ std::string StopMatcher::push(std::string_view text) {
       }
     }
   }
-  std::string out = held_.substr(0, held_.size() - keep);
-  held_.erase(0, out.size());
-  return out;
+  out_.assign(held_, 0, held_.size() - keep);
+  held_.erase(0, out_.size());
+  return out_;
 }
 
 std::string StopMatcher::flush() {

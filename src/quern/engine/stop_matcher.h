@@ -13,15 +13,16 @@ class StopMatcher {
  public:
   explicit StopMatcher(std::vector<std::string> stops);
 
-  /// The text that may go out now. After a match: everything before the stop string, and `stopped` is true.
-  std::string push(std::string_view text);
+  /// The text that may go out now, valid until the next call and as long as `text`. After a match: everything before
+  /// the stop string, and `stopped` is true.
+  std::string_view push(std::string_view text);
   /// What was held back when the stream ends without a match.
   std::string flush();
   bool stopped() const { return stopped_; }
 
  private:
   std::vector<std::string> stops_;
-  std::string held_;
+  std::string held_, out_;
   bool stopped_ = false;
 };
 

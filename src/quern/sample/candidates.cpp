@@ -242,6 +242,28 @@ void Candidates::keep_from(double least, size_t min_keep) {
   sorted_ = std::min(sorted_, items_.size());
 }
 
+void Candidates::keep_by(FunctionRef<double(const Candidate&)> key, FunctionRef<bool(const Candidate&)> enough) {
+  keyed_.clear();
+  keyed_.reserve(all().size());
+  for (const Candidate& c : items_) keyed_.push_back({key(c), c});
+  const auto less = [](const Keyed& a, const Keyed& b) {
+    return a.key < b.key || (a.key == b.key && before(a.candidate, b.candidate));
+  };
+  items_.clear();
+  bool done = false;
+  size_t in_order = 0;
+  for (size_t look = kFirstTake; !done && items_.size() < keyed_.size(); look *= 8) {
+    extend_sorted(keyed_, in_order, look, less);
+    while (!done && items_.size() < in_order) {
+      items_.push_back(keyed_[items_.size()].candidate);
+      done = enough(items_.back());
+    }
+  }
+  sorted_ = 0;
+  by_id_ = false;
+  drop_rest();
+}
+
 void Candidates::keep_only(Candidate candidate) {
   items_.assign(1, candidate);
   sorted_ = 1;

@@ -84,6 +84,9 @@ class Candidates {
   void keep_leading(const Leading& part, size_t min_keep);
   /// Keeps those whose logit is `least` or more, and the `min_keep` first in any case.
   void keep_from(double least, size_t min_keep);
+  /// Keeps those of the smallest `key` (of equal ones the first in order), one after the other until `enough`, which is
+  /// asked once about each.
+  void keep_by(FunctionRef<double(const Candidate&)> key, FunctionRef<bool(const Candidate&)> enough);
   void keep_only(Candidate candidate);
   void drop_first(size_t n);
 
@@ -113,6 +116,11 @@ class Candidates {
   std::optional<LogitRow::Bounds> sum_;  // of the weights
   size_t summed_ = 0;                    // how many items it found taken
   std::vector<Candidate> near_;          // scratch of place()
+  struct Keyed {
+    double key;
+    Candidate candidate;
+  };
+  std::vector<Keyed> keyed_;  // scratch of keep_by()
 };
 
 }  // namespace quern

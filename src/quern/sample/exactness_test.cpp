@@ -242,6 +242,7 @@ TEST(CandidatesExactness, every_step_keeps_what_it_keeps_of_a_full_list) {
       [](Candidates& c) { min_p(c, 0.01); },
       [](Candidates& c) { min_p(c, 1, 50); },
       [](Candidates& c) { typical(c, 0.8); },
+      [](Candidates& c) { typical(c, 0.1, 200); },
       [](Candidates& c) { top_n_sigma(c, 2); },
       [](Candidates& c) { xtc(c, 1, 0.003, 0); },
       [](Candidates& c) { temperature(c, 0.5); },
@@ -252,7 +253,7 @@ TEST(CandidatesExactness, every_step_keeps_what_it_keeps_of_a_full_list) {
       [](Candidates& c) { logit_bias(c, std::to_array<std::pair<int32_t, float>>({{17, 12.0f}, {8000, -kInf}})); },
       [](Candidates& c) {
         TokenCounts counts;
-        for (int32_t id = 0; id < 4000; id += 3) ++counts[id];
+        for (int32_t id = 0; id < 4000; id += 3) counts.add(id);
         penalties(c, {1.2, 0.1, 0.1}, counts);
       },
   });

@@ -35,6 +35,7 @@ double* LogitRow::change(int32_t id) {
   if (id < 0 || at >= logits_.size()) return nullptr;
   if (slots_.size() < logits_.size()) {
     slots_.resize(logits_.size(), -1);
+    changed_.reserve(logits_.size());  // address space
     changed_groups_.resize(logit_groups(logits_.size()));
   }
   if (slots_[at] < 0) {

@@ -74,17 +74,26 @@ Sampler::Sampler(SamplingOptions options, int64_t n_vocab)
       options_.repeat_last_n != 0 &&
       (options_.repeat_penalty != 1 || options_.presence_penalty != 0 || options_.frequency_penalty != 0);
   untouched_ = options_.logit_bias.empty() && !penalised && options_.dry_multiplier == 0;
+  counts_tokens_ = penalised;
+}
+
+void Sampler::reserve(int64_t tokens) {
+  const auto room = [tokens](int last_n) {
+    return static_cast<size_t>(last_n < 0 ? tokens : std::min(tokens, int64_t{last_n} + 1));
+  };
+  if (counts_tokens_) counts_.reserve(room(options_.repeat_last_n));
+  if (options_.dry_multiplier != 0) dry_scratch_.reserve(room(options_.dry_last_n));
+  if (counts_tokens_ || options_.dry_multiplier != 0) history_.reserve(static_cast<size_t>(tokens));
 }
 
 void Sampler::accept(int32_t id) {
+  if (!counts_tokens_ && options_.dry_multiplier == 0) return;
   history_.push_back(id);
-  if (options_.repeat_last_n == 0) return;
-  ++counts_[id];
+  if (!counts_tokens_) return;
+  counts_.add(id);
   if (const auto last_n = static_cast<size_t>(options_.repeat_last_n);
-      options_.repeat_last_n > 0 && history_.size() > last_n) {
-    const auto gone = counts_.find(history_[history_.size() - 1 - last_n]);
-    if (--gone->second == 0) counts_.erase(gone);
-  }
+      options_.repeat_last_n > 0 && history_.size() > last_n)
+    counts_.remove(history_[history_.size() - 1 - last_n]);
 }
 
 int32_t Sampler::sample(std::span<const float> logits) {
@@ -115,7 +124,8 @@ void Sampler::run(SamplerStep step) {
     case SamplerStep::dry: {
       const std::span<const int32_t> all = history_;
       const auto n = o.dry_last_n < 0 ? all.size() : std::min(all.size(), static_cast<size_t>(o.dry_last_n));
-      return dry(candidates_, {o.dry_multiplier, o.dry_base, o.dry_allowed_length, o.dry_breakers}, all.last(n));
+      return dry(candidates_, {o.dry_multiplier, o.dry_base, o.dry_allowed_length, o.dry_breakers}, all.last(n),
+                 dry_scratch_);
     }
     case SamplerStep::top_n_sigma:
       return top_n_sigma(candidates_, o.top_n_sigma, min_keep_);

@@ -72,6 +72,9 @@ class Sampler {
   /// (`any_possible` in logprobs.h tells).
   int32_t sample(std::span<const float> logits);
 
+  /// Makes room for so many tokens: up to there nothing allocates but a first look at deeper logits.
+  void reserve(int64_t tokens);
+
   /// A token that now stands in the text, of the prompt or sampled: penalties and DRY see it.
   void accept(int32_t id);
 
@@ -83,11 +86,13 @@ class Sampler {
   SamplingOptions options_;
   int64_t n_vocab_;
   size_t min_keep_;
-  bool untouched_;  // nothing changes logits: greedy needs no candidates
+  bool untouched_;      // nothing changes logits: greedy needs no candidates
+  bool counts_tokens_;  // a penalty looks at them
 
   Candidates candidates_;  // reused between steps
-  std::vector<int32_t> history_;
-  TokenCounts counts_;  // of the last repeat_last_n in history_
+  DryScratch dry_scratch_;
+  std::vector<int32_t> history_;  // where something looks at it
+  TokenCounts counts_;            // of the last repeat_last_n in history_
   Random random_;
   double mu_;
 };

@@ -8,8 +8,6 @@
 namespace quern {
 namespace {
 
-constexpr size_t kFirstLook = 128;  // typical sets are mostly smaller
-
 // -sum p ln p
 double entropy(Candidates& candidates) {
   const double top = candidates.best().logit;
@@ -23,6 +21,21 @@ double entropy(Candidates& candidates) {
 }
 
 }  // namespace
+
+void TokenCounts::add(int32_t id) {
+  const auto it = std::lower_bound(counts_.begin(), counts_.end(), std::pair{id, 0});
+  if (it != counts_.end() && it->first == id) {
+    ++it->second;
+  } else {
+    counts_.insert(it, {id, 1});
+  }
+}
+
+void TokenCounts::remove(int32_t id) {
+  const auto it = std::lower_bound(counts_.begin(), counts_.end(), std::pair{id, 0});
+  QUERN_CHECK(it != counts_.end() && it->first == id, "a token that was not counted");
+  if (--it->second == 0) counts_.erase(it);
+}
 
 void logit_bias(Candidates& candidates, std::span<const std::pair<int32_t, float>> bias) {
   for (const auto& [id, value] : bias) {
@@ -61,33 +74,16 @@ void min_p(Candidates& candidates, double p, size_t min_keep) {
 
 void typical(Candidates& candidates, double p, size_t min_keep) {
   if (!(p < 1) || candidates.empty()) return;
-  struct Deviant {
-    double deviation;
-    Candidate candidate;
-  };
   const double top = candidates.best().logit, sum = candidates.weight_sum(), log_sum = std::log(sum);
   const double expected = entropy(candidates);
-  std::vector<Deviant> deviants;
-  deviants.reserve(candidates.size());
-  for (const Candidate& c : candidates.all()) deviants.push_back({std::abs(log_sum - (c.logit - top) - expected), c});
-  const auto less = [](const Deviant& a, const Deviant& b) {
-    return a.deviation < b.deviation || (a.deviation == b.deviation && before(a.candidate, b.candidate));
-  };
-  std::vector<Candidate> kept;
-  size_t sorted = 0;
   double reached = 0;
-  for (size_t look = kFirstLook; kept.size() < deviants.size(); look *= 8) {
-    extend_sorted(deviants, sorted, look, less);
-    bool enough = false;
-    while (kept.size() < sorted && !enough) {
-      const Candidate& c = deviants[kept.size()].candidate;
-      kept.push_back(c);
-      reached += std::exp(c.logit - top) / sum;
-      enough = reached > p && kept.size() >= min_keep;
-    }
-    if (enough) break;
-  }
-  candidates.assign(std::move(kept));
+  size_t kept = 0;
+  candidates.keep_by([&](const Candidate& c) { return std::abs(log_sum - (c.logit - top) - expected); },
+                     [&](const Candidate& c) {
+                       reached += std::exp(c.logit - top) / sum;
+                       ++kept;
+                       return reached > p && kept >= min_keep;
+                     });
 }
 
 void top_n_sigma(Candidates& candidates, double n, size_t min_keep) {

@@ -2,8 +2,8 @@
 #pragma once
 #include <cstdint>
 #include <span>
-#include <unordered_map>
 #include <utility>
+#include <vector>
 
 #include "quern/sample/candidates.h"
 
@@ -14,7 +14,19 @@ namespace quern {
 // min_keep) tokens.
 
 /// How often each token stands in the window that penalties look at.
-using TokenCounts = std::unordered_map<int32_t, int32_t>;
+class TokenCounts {
+ public:
+  void reserve(size_t n) { counts_.reserve(n); }
+  void add(int32_t id);
+  /// One that was added.
+  void remove(int32_t id);
+  /// Pairs of id and count.
+  auto begin() const { return counts_.begin(); }
+  auto end() const { return counts_.end(); }
+
+ private:
+  std::vector<std::pair<int32_t, int32_t>> counts_;  // by rising id
+};
 
 struct Penalties {
   double repeat = 1, frequency = 0, presence = 0;
@@ -26,10 +38,18 @@ struct Dry {
   std::span<const int32_t> breakers;  ///< tokens no repetition reaches over
 };
 
+/// Memory that `dry` uses again.
+struct DryScratch {
+  std::vector<int32_t> reversed;
+  std::vector<int64_t> z;
+  std::vector<std::pair<int32_t, int64_t>> lengths;
+  void reserve(size_t window) { reversed.reserve(window), z.reserve(window), lengths.reserve(window); }
+};
+
 void logit_bias(Candidates& candidates, std::span<const std::pair<int32_t, float>> bias);
 void penalties(Candidates& candidates, const Penalties& settings, const TokenCounts& counts);
 /// `window` oldest first.
-void dry(Candidates& candidates, const Dry& settings, std::span<const int32_t> window);
+void dry(Candidates& candidates, const Dry& settings, std::span<const int32_t> window, DryScratch& scratch);
 
 void top_k(Candidates& candidates, int64_t k, size_t min_keep = 0);
 void top_p(Candidates& candidates, double p, size_t min_keep = 0);

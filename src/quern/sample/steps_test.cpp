@@ -88,7 +88,7 @@ void apply(const Json& step, Case& c) {
   if (name == "mirostat2") return mirostat2(now, number(step, "mu"));
   if (name == "penalties") {
     TokenCounts counts;
-    for (int32_t id : c.window(step.find("last_n")->integer())) ++counts[id];
+    for (int32_t id : c.window(step.find("last_n")->integer())) counts.add(id);
     return penalties(now, {number(step, "repeat", 1), number(step, "frequency", 0), number(step, "presence", 0)},
                      counts);
   }
@@ -102,9 +102,10 @@ void apply(const Json& step, Case& c) {
   if (name == "dry") {
     std::vector<int32_t> breakers;
     for (const Json& id : step.find("breakers")->array()) breakers.push_back(static_cast<int32_t>(id.integer()));
+    DryScratch scratch;
     return dry(now,
                {number(step, "multiplier"), number(step, "base"), step.find("allowed_length")->integer(), breakers},
-               c.window(step.find("penalty_last_n")->integer()));
+               c.window(step.find("penalty_last_n")->integer()), scratch);
   }
   ADD_FAILURE() << "unknown step " << name;
 }
@@ -181,6 +182,7 @@ TEST(SamplingSteps, min_keep_stops_every_filter) {
   EXPECT_EQ(kept([](Candidates& c) { min_p(c, 1, 3); }), three);
   EXPECT_EQ(kept([](Candidates& c) { top_n_sigma(c, 1e-6, 3); }), three);
   EXPECT_EQ(kept([](Candidates& c) { typical(c, 0.01, 3); }).size(), 3u);
+  EXPECT_EQ(kept([](Candidates& c) { typical(c, 0.99, 6); }).size(), 6u);
   EXPECT_EQ(kept([](Candidates& c) { xtc(c, 1, 0.01, 0, 6); }).size(), 6u);
 }
 
@@ -188,7 +190,8 @@ TEST(SamplingSteps, dry_finds_what_would_go_on_with_a_repetition) {
   // a b c c b c y a b c: "abc" was followed by c, "bc" by y too, c alone by c and b.
   const Ids window = {0, 1, 2, 2, 1, 2, 3, 0, 1, 2};
   Candidates c = of({0, 0, 0, 0, 0});
-  dry(c, {.multiplier = 1, .base = 2, .allowed_length = 1, .breakers = {}}, window);
+  DryScratch scratch;
+  dry(c, {.multiplier = 1, .base = 2, .allowed_length = 1, .breakers = {}}, window, scratch);
   double logits[5];
   for (const Candidate& item : c.all()) logits[item.id] = item.logit;
   EXPECT_EQ(logits[0], 0);
@@ -202,7 +205,8 @@ TEST(SamplingSteps, dry_does_not_reach_over_a_breaker) {
   const Ids window = {0, 1, 2, 4, 0, 1, 2};
   const Ids breakers = {1};
   Candidates c = of({0, 0, 0, 0, 0});
-  dry(c, {.multiplier = 1, .base = 2, .allowed_length = 1, .breakers = breakers}, window);
+  DryScratch scratch;
+  dry(c, {.multiplier = 1, .base = 2, .allowed_length = 1, .breakers = breakers}, window, scratch);
   for (const Candidate& item : c.all())
     EXPECT_EQ(item.logit, item.id == 4 ? -1 : 0) << item.id;  // only "2" counts, not "0 1 2"
 }

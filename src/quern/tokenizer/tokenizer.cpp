@@ -19,21 +19,21 @@ std::string Tokenizer::decode_from_start(std::span<const TokenId> ids) const {
   return utf8_repair(text);
 }
 
-std::string StreamDecoder::push(TokenId id) {
+std::string_view StreamDecoder::push(TokenId id) {
   pending_ += tokenizer_.piece(id);
-  std::string out;
+  text_.clear();
   std::string_view rest = pending_;
   while (!rest.empty()) {
     const Utf8Step step = utf8_decode(rest);
     if (step.incomplete) break;
     if (step.valid)
-      out.append(rest.substr(0, static_cast<size_t>(step.length)));
+      text_.append(rest.substr(0, static_cast<size_t>(step.length)));
     else
-      out += "\xEF\xBF\xBD";
+      text_ += "\xEF\xBF\xBD";
     rest.remove_prefix(static_cast<size_t>(step.length));
   }
   pending_.erase(0, pending_.size() - rest.size());
-  return out;
+  return text_;
 }
 
 std::string StreamDecoder::flush() {

@@ -71,12 +71,13 @@ class Tokenizer {
 class StreamDecoder {
  public:
   explicit StreamDecoder(const Tokenizer& tokenizer) : tokenizer_(tokenizer) {}
-  std::string push(TokenId id);
+  /// The text that is whole now; valid until the next call.
+  std::string_view push(TokenId id);
   std::string flush();
 
  private:
   const Tokenizer& tokenizer_;
-  std::string pending_;
+  std::string pending_, text_;
 };
 
 }  // namespace quern

@@ -1,12 +1,13 @@
 // SPDX-License-Identifier: Apache-2.0
-// MB/s of encoding and time to load. Vocabularies: tests/data/tokenizers, or the files named in QUERN_BENCH_TOKENIZERS
-// (paths of tokenizer.json and .gguf files, separated by colons).
+// MB/s of encoding, time to load, time of a token that is decoded. Vocabularies: tests/data/tokenizers, or the files
+// named in QUERN_BENCH_TOKENIZERS (paths of tokenizer.json and .gguf files, separated by colons).
 #include <benchmark/benchmark.h>
 
 #include <cstdlib>
 #include <filesystem>
 #include <memory>
 #include <string>
+#include <vector>
 
 #include "quern/tokenizer/tokenizer.h"
 
@@ -49,6 +50,20 @@ void encode(benchmark::State& state, const std::string& path, const std::string&
   state.SetBytesProcessed(state.iterations() * static_cast<int64_t>(text.size()));
 }
 
+/// An answer as it comes: one id at a time.
+void stream(benchmark::State& state, const std::string& path) {
+  auto tokenizer = load(path);
+  if (!tokenizer) return state.SkipWithError(tokenizer.error().message.c_str());
+  const std::vector<TokenId> ids = (*tokenizer)->encode(sample(1 << 16), {});
+  StreamDecoder decoder(**tokenizer);
+  size_t next = 0;
+  for (auto _ : state) {
+    const TokenId id = ids[next++ % ids.size()];
+    benchmark::DoNotOptimize((*tokenizer)->is_end(id));
+    benchmark::DoNotOptimize(decoder.push(id));
+  }
+}
+
 /// Registered before main runs: the list of files comes from the environment.
 const bool registered = [] {
   const char* given = std::getenv("QUERN_BENCH_TOKENIZERS");
@@ -62,6 +77,7 @@ const bool registered = [] {
     benchmark::RegisterBenchmark(("mixed/" + name).c_str(), encode, path, sample(1 << 20));
     benchmark::RegisterBenchmark(("run of a/" + name).c_str(), encode, path, std::string(1 << 20, 'a'));
     benchmark::RegisterBenchmark(("run of blanks/" + name).c_str(), encode, path, std::string(1 << 20, ' '));
+    benchmark::RegisterBenchmark(("stream/" + name).c_str(), stream, path);
     at = end + 1;
   }
   return true;

@@ -317,7 +317,7 @@ TEST(StreamDecoder, pieces_are_whole_characters_and_add_up) {
     std::string text;
     for (int i = 0; i < 12; ++i) {
       ids.push_back(static_cast<TokenId>(random() % 4 == 0 ? random() % 256 : 0xE4 - random() % 0x60));
-      const std::string piece = decoder.push(ids.back());
+      const std::string_view piece = decoder.push(ids.back());
       ASSERT_TRUE(Json::parse(json_quote(piece)).has_value());
       text += piece;
     }

@@ -58,7 +58,7 @@ Result<std::string> decode_line(const Json& list, const Tokenizer& tokenizer) {
   std::string text;
   Json::Array pieces;
   for (TokenId id : ids) {
-    std::string piece = decoder.push(id);
+    std::string piece(decoder.push(id));
     text += piece;
     pieces.emplace_back(std::move(piece));
   }

@@ -1,0 +1,163 @@
+// SPDX-License-Identifier: Apache-2.0
+// A decode step allocates nothing: every operator new of this program is counted. A program of its own, so that others
+// keep theirs.
+#include <gtest/gtest.h>
+
+#include <atomic>
+#include <cstdlib>
+#include <new>
+
+#include "quern/engine/session.h"
+#include "quern/engine/stop_matcher.h"
+#include "quern/model/testing.h"
+#include "quern/model/tiny_model.h"
+#include "quern/sample/sampler.h"
+#include "quern/tokenizer/tokenizer.h"
+
+namespace {
+
+std::atomic<int64_t> allocations{0};
+
+void* count(std::size_t bytes, std::size_t alignment) {
+  allocations.fetch_add(1, std::memory_order_relaxed);
+  return std::aligned_alloc(alignment, (std::max<std::size_t>(bytes, 1) + alignment - 1) / alignment * alignment);
+}
+
+void* count_or_throw(std::size_t bytes, std::size_t alignment) {
+  if (void* p = count(bytes, alignment)) return p;
+  throw std::bad_alloc();
+}
+
+constexpr std::size_t kPlain = __STDCPP_DEFAULT_NEW_ALIGNMENT__;
+
+}  // namespace
+
+// The forms for arrays and for sizes call these.
+void* operator new(std::size_t n) { return count_or_throw(n, kPlain); }
+void* operator new(std::size_t n, std::align_val_t a) { return count_or_throw(n, static_cast<std::size_t>(a)); }
+void* operator new(std::size_t n, const std::nothrow_t&) noexcept { return count(n, kPlain); }
+void* operator new(std::size_t n, std::align_val_t a, const std::nothrow_t&) noexcept {
+  return count(n, static_cast<std::size_t>(a));
+}
+void operator delete(void* p) noexcept { std::free(p); }
+void operator delete(void* p, std::align_val_t) noexcept { std::free(p); }
+void operator delete(void* p, std::size_t) noexcept { std::free(p); }
+void operator delete(void* p, std::size_t, std::align_val_t) noexcept { std::free(p); }
+void operator delete(void* p, const std::nothrow_t&) noexcept { std::free(p); }
+void operator delete(void* p, std::align_val_t, const std::nothrow_t&) noexcept { std::free(p); }
+
+namespace quern {
+namespace {
+
+template <typename Work>
+int64_t allocations_of(Work work) {
+  const int64_t before = allocations.load();
+  work();
+  return allocations.load() - before;
+}
+
+constexpr int kPrompt = kKvPageTokens + 6, kWarmUp = 4, kSteps = 40;
+static_assert(kPrompt + kWarmUp + kSteps < 2 * kKvPageTokens);  // a new page is an allocation
+
+TEST(Allocations, are_counted) {
+  EXPECT_EQ(allocations_of([] { ::operator delete(::operator new(1)); }), 1);
+  EXPECT_EQ(allocations_of([] { std::vector<int> v(100); }), 1);
+  EXPECT_EQ(
+      allocations_of([] { ::operator delete[](::operator new[](64, std::align_val_t{64}), std::align_val_t{64}); }), 1);
+  EXPECT_EQ(allocations_of([] {}), 0);
+}
+
+class DecodeStep : public ::testing::TestWithParam<testing::TinyVariant> {};
+
+TEST_P(DecodeStep, of_one_sequence_allocates_nothing) {
+  Pool pool(2);
+  auto tiny = testing::load_tiny(GetParam(), pool);
+  ASSERT_TRUE(tiny) << tiny.error().message;
+  StateStore store(tiny->model->state(), KvType::bf16, 64 << 20);
+  Runner runner(*tiny->model, pool);
+  Session session(runner, store, 512);
+  const std::vector<int32_t> ids = testing::random_tokens(kPrompt, tiny->model->info().n_vocab, 3);
+  ASSERT_TRUE(session.prompt(ids));
+  const auto step = [&] { ASSERT_TRUE(session.append(7)); };
+  for (int i = 0; i < kWarmUp; ++i) step();
+  for (int i = 0; i < kSteps; ++i) ASSERT_EQ(allocations_of(step), 0) << "step " << i;
+}
+
+TEST_P(DecodeStep, of_forks_allocates_nothing) {
+  Pool pool(2);
+  auto tiny = testing::load_tiny(GetParam(), pool);
+  ASSERT_TRUE(tiny) << tiny.error().message;
+  StateStore store(tiny->model->state(), KvType::bf16, 64 << 20);
+  Runner runner(*tiny->model, pool);
+  Sequence first(store);
+  const std::vector<int32_t> ids = testing::random_tokens(kPrompt, tiny->model->info().n_vocab, 3);
+  const StepPart prompt{&first, ids};
+  ASSERT_TRUE(runner.step({&prompt, 1}));
+  Sequence second = first.fork();
+  const int32_t tokens[] = {5, 9};
+  const StepPart parts[] = {{&first, {&tokens[0], 1}}, {&second, {&tokens[1], 1}}};
+  const auto step = [&] { ASSERT_TRUE(runner.step(parts)); };
+  for (int i = 0; i < kWarmUp; ++i) step();  // the first copies what is shared
+  for (int i = 0; i < kSteps; ++i) ASSERT_EQ(allocations_of(step), 0) << "step " << i;
+}
+
+INSTANTIATE_TEST_SUITE_P(Architectures, DecodeStep, ::testing::ValuesIn(testing::all_tiny_variants()),
+                         [](const auto& variant) { return variant.param.name; });
+
+// Logits that a few hundred tokens share, other ones each time.
+std::vector<std::vector<float>> make_logits(size_t n) {
+  Random random(1);
+  std::vector<std::vector<float>> rows(8, std::vector<float>(n));
+  for (auto& row : rows)
+    for (float& l : row) l = static_cast<float>(10 * (random.uniform() + random.uniform() + random.uniform()));
+  return rows;
+}
+
+TEST(Sampling, allocates_nothing) {
+  constexpr size_t kVocab = 30'000;
+  const auto rows = make_logits(kVocab);
+  const std::pair<const char*, SamplingOptions> settings[] = {
+      {"greedy", {.temperature = 0}},
+      {"plain", {}},
+      {"usual", {.temperature = 0.8f, .top_k = 40, .top_p = 0.95f, .min_p = 0.05f}},
+      {"top_p", {.top_p = 0.9f}},
+      {"min_p", {.min_p = 0.1f}},
+      {"typical", {.typical_p = 0.9f}},
+      {"top_n_sigma", {.top_n_sigma = 1}},
+      {"penalties", {.repeat_penalty = 1.1f, .presence_penalty = 0.1f, .logit_bias = {{3, -1.0f}}}},
+      {"all that was said", {.frequency_penalty = 0.1f, .repeat_last_n = -1}},
+      {"dry", {.dry_multiplier = 0.8f, .dry_breakers = {5}}},
+      {"xtc", {.xtc_probability = 0.5f, .xtc_threshold = 0.01f}},
+      {"dynatemp", {.dynatemp_range = 0.5f}},
+      {"mirostat1", {.mirostat = 1}},
+      {"mirostat2", {.mirostat = 2}},
+  };
+  for (const auto& [name, options] : settings) {
+    Sampler sampler(options, kVocab);
+    sampler.reserve(kPrompt + kWarmUp + 4 * kSteps);
+    for (int32_t id = 0; id < kPrompt; ++id) sampler.accept(id % 9);
+    size_t row = 0;
+    const auto token = [&] { sampler.accept(sampler.sample(rows[row++ % rows.size()])); };
+    for (int i = 0; i < kWarmUp; ++i) token();
+    for (int i = 0; i < 4 * kSteps; ++i) ASSERT_EQ(allocations_of(token), 0) << name << ", token " << i;
+  }
+}
+
+TEST(Text, allocates_nothing) {
+  const auto tokenizer = Tokenizer::from_json(QUERN_SOURCE_DIR "/tests/data/tokenizers/byte_bpe.json", std::nullopt);
+  ASSERT_TRUE(tokenizer) << tokenizer.error().message;
+  for (const std::vector<std::string>& stops : {std::vector<std::string>{}, {"\n\n", "a longer one than any token"}}) {
+    StreamDecoder decoder(**tokenizer);
+    StopMatcher matcher(stops);
+    size_t bytes = 0;
+    for (TokenId id = 0; id < (*tokenizer)->size(); ++id) {
+      const int64_t n = allocations_of([&] { bytes += matcher.push(decoder.push(id)).size(); });
+      if (id < (*tokenizer)->size() / 2) continue;  // the warm-up: pieces of all lengths
+      ASSERT_EQ(n, 0) << id;
+    }
+    EXPECT_GT(bytes, 0u);
+  }
+}
+
+}  // namespace
+}  // namespace quern

@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "quern/parallel/cores.h"
 
+#include <fmt/format.h>
 #include <sched.h>
 
 #include <algorithm>
@@ -41,7 +42,7 @@ int count_cores(const std::string& root, const std::vector<int>& cpus) {
   std::set<std::string> cores;
   for (int cpu : cpus) {
     const std::string id = std::to_string(cpu);
-    const std::string topology = root + "/sys/devices/system/cpu/cpu" + id + "/topology/";
+    const std::string topology = fmt::format("{}/sys/devices/system/cpu/cpu{}/topology/", root, id);
     auto siblings = first_line(topology + "core_cpus_list");
     if (!siblings) siblings = first_line(topology + "thread_siblings_list");
     cores.insert(siblings.value_or(id));
@@ -102,7 +103,7 @@ int cgroup_quota(const std::string& root) {
     const std::string mounts = root + "/sys/fs/cgroup";
     if (controllers.empty()) smallest = std::min(smallest, smallest_quota(mounts, group, quota_v2));
     if (names_cpu(controllers))
-      for (const std::string& mount : {mounts + "/" + controllers, mounts + "/cpu"})
+      for (const std::string& mount : {fmt::format("{}/{}", mounts, controllers), mounts + "/cpu"})
         smallest = std::min(smallest, smallest_quota(mount, group, quota_v1));
   }
   return smallest;

@@ -6,6 +6,7 @@
 #include <atomic>
 #include <cstdlib>
 #include <new>
+#include <optional>
 
 #include "quern/engine/session.h"
 #include "quern/engine/stop_matcher.h"
@@ -79,36 +80,38 @@ TEST(Allocations, are_counted) {
   EXPECT_EQ(allocations_of([] {}), 0);
 }
 
-class DecodeStep : public ::testing::TestWithParam<testing::TinyVariant> {};
+class DecodeStep : public ::testing::TestWithParam<testing::TinyVariant> {
+ protected:
+  void SetUp() override {
+    ASSERT_TRUE(tiny_) << tiny_.error().message;
+    store_.emplace(tiny_->model->state(), KvType::bf16, 64 << 20);
+    runner_.emplace(*tiny_->model, pool_);
+    prompt_ = testing::random_tokens(kPrompt, tiny_->model->info().n_vocab, 3);
+  }
+
+  Pool pool_{2};
+  decltype(testing::load_tiny(GetParam(), pool_)) tiny_ = testing::load_tiny(GetParam(), pool_);
+  std::optional<StateStore> store_;
+  std::optional<Runner> runner_;
+  std::vector<int32_t> prompt_;
+};
 
 TEST_P(DecodeStep, of_one_sequence_allocates_nothing) {
-  Pool pool(2);
-  auto tiny = testing::load_tiny(GetParam(), pool);
-  ASSERT_TRUE(tiny) << tiny.error().message;
-  StateStore store(tiny->model->state(), KvType::bf16, 64 << 20);
-  Runner runner(*tiny->model, pool);
-  Session session(runner, store, 512);
-  const std::vector<int32_t> ids = testing::random_tokens(kPrompt, tiny->model->info().n_vocab, 3);
-  ASSERT_TRUE(session.prompt(ids));
+  Session session(*runner_, *store_, 512);
+  ASSERT_TRUE(session.prompt(prompt_));
   const auto step = [&] { ASSERT_TRUE(session.append(7)); };
   for (int i = 0; i < kWarmUp; ++i) step();
   for (int i = 0; i < kSteps; ++i) ASSERT_EQ(allocations_of(step), 0) << "step " << i;
 }
 
 TEST_P(DecodeStep, of_forks_allocates_nothing) {
-  Pool pool(2);
-  auto tiny = testing::load_tiny(GetParam(), pool);
-  ASSERT_TRUE(tiny) << tiny.error().message;
-  StateStore store(tiny->model->state(), KvType::bf16, 64 << 20);
-  Runner runner(*tiny->model, pool);
-  Sequence first(store);
-  const std::vector<int32_t> ids = testing::random_tokens(kPrompt, tiny->model->info().n_vocab, 3);
-  const StepPart prompt{&first, ids};
-  ASSERT_TRUE(runner.step({&prompt, 1}));
+  Sequence first(*store_);
+  const StepPart prompt{&first, prompt_};
+  ASSERT_TRUE(runner_->step({&prompt, 1}));
   Sequence second = first.fork();
   const int32_t tokens[] = {5, 9};
   const StepPart parts[] = {{&first, {&tokens[0], 1}}, {&second, {&tokens[1], 1}}};
-  const auto step = [&] { ASSERT_TRUE(runner.step(parts)); };
+  const auto step = [&] { ASSERT_TRUE(runner_->step(parts)); };
   for (int i = 0; i < kWarmUp; ++i) step();  // the first copies what is shared
   for (int i = 0; i < kSteps; ++i) ASSERT_EQ(allocations_of(step), 0) << "step " << i;
 }

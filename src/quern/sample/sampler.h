@@ -72,7 +72,8 @@ class Sampler {
   /// (`any_possible` in logprobs.h tells).
   int32_t sample(std::span<const float> logits);
 
-  /// Makes room for so many tokens: up to there nothing allocates but a first look at deeper logits.
+  /// Makes room for so many tokens: up to there nothing allocates, but the first steps of a setting that looks at all
+  /// logits (typical, bias, penalties).
   void reserve(int64_t tokens);
 
   /// A token that now stands in the text, of the prompt or sampled: penalties and DRY see it.

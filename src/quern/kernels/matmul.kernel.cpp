@@ -7,9 +7,10 @@
 namespace quern::QUERN_ISA {
 namespace {
 
-// Tile sizes that keep all sums in registers; `registers` of rows at a time. With 32 registers, two of rows share every
-// input that is broadcast, and a few more tokens than that allows still are one tile, so that weights are unpacked
-// once. With 16, one token does all rows of a panel at once, so that it is read as one stream.
+// Tile sizes; `registers` of rows at a time, which share every input that is broadcast. With 32 registers all sums stay
+// in them, two of rows up to `kManyTokens`, and a few more tokens than that allows still are one tile, so that weights
+// are unpacked once. With 16, two of rows and 8 tokens keep some sums in memory, which costs less than unpacking the
+// weights more often; one token does all rows of a panel at once, so that it is read as one stream.
 #if defined(QUERN_ISA_avx512)
 constexpr int kTokens = 8, kManyTokens = 6;
 constexpr int registers(Scales s, int tokens) {
@@ -19,8 +20,8 @@ constexpr int registers(Scales s, int tokens) {
 constexpr int kTokens = 8, kManyTokens = 8;
 constexpr int registers(Scales, int tokens) { return tokens == 1 ? kParts : 1; }
 #else
-constexpr int kTokens = 4, kManyTokens = 4;
-constexpr int registers(Scales, int tokens) { return tokens == 1 ? kParts : 1; }
+constexpr int kTokens = 8, kManyTokens = 8;
+constexpr int registers(Scales, int tokens) { return tokens == 1 ? kParts : 2; }
 #endif
 static_assert(kTokens <= kMostTileTokens);
 

@@ -188,6 +188,13 @@ QUERN_INLINE IntReg sub_scale(const Rows& rows, int g, int h, const Masks& masks
   }
 }
 
+/// A scale in both halves of each lane. Those without a sign leave the upper half free.
+template <Scales S>
+QUERN_INLINE IntReg both_halves(IntReg scale, const Masks& masks) {
+  if constexpr (S == Scales::sub_6_min) return int_or(scale, int_left(scale, 16));
+  return pair_of(scale, scale, masks);
+}
+
 /// The minima of groups 2 pair and 2 pair + 1 in the halves of the lanes.
 QUERN_INLINE IntReg min_pair(const Rows& rows, int pair, const Masks& masks) {
   const IntReg low = int_right_by(int_load(rows.vector(128)), 4 * pair);
@@ -296,14 +303,23 @@ void rows_per_128(const IntegerTile& tile, int first) {
         mins[r][t] = int_zero();
       }
     const int first_group = half % 2 * 4;
-    for (int g = 0; g < 4; ++g) {
+    const auto group = [&](int begin, int g) __attribute__((always_inline)) {
 #pragma GCC unroll 4
       for (int r = 0; r < R; ++r) {
         Rows ahead = rows[r];
-        ahead.at += (first_group + g) * (block_bytes(C, S) / kSuperGroups);
+        ahead.at += (begin + g) * (block_bytes(C, S) / kSuperGroups);
         fetch_ahead(ahead, block_bytes(C, S) / kSuperGroups);
       }
-      add_group<C, S, T, R>(rows, first_group + g, inputs, g, table, total, mins);
+      add_group<C, S, T, R>(rows, begin + g, inputs, g, table, total, mins);
+    };
+    if constexpr (T > 1) {
+      for (int g = 0; g < 4; ++g) group(first_group, g);
+    } else if (first_group == 0) {  // a single token feels it when a scale is not where a constant says
+#pragma GCC unroll 4
+      for (int g = 0; g < 4; ++g) group(0, g);
+    } else {
+#pragma GCC unroll 4
+      for (int g = 0; g < 4; ++g) group(4, g);
     }
 #pragma GCC unroll 4
     for (int r = 0; r < R; ++r) {

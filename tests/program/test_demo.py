@@ -11,7 +11,7 @@ import pytest
 ROOT = pathlib.Path(__file__).resolve().parents[2]
 QUERN = os.environ.get("QUERN", str(ROOT / "build/release/quern"))
 ROWS = [json.loads(line) for line in open(ROOT / "tests/data/demo/prompts.jsonl")]
-LEVELS = ("x86-64-v2", "avx2", "avx512")
+LEVELS = ("x86-64-v2", "avx2", "avx-vnni", "avx512")
 
 
 def quern(*arguments, stdin=""):

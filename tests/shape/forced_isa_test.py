@@ -7,7 +7,7 @@ import unittest
 from tree import run
 
 PROGRAM = os.environ["QUERN_PROGRAM"]
-ALL = ("x86-64-v2", "avx2", "avx512", "neon")
+ALL = ("x86-64-v2", "avx2", "avx-vnni", "avx512", "neon")
 
 
 def version(*arguments, force=""):

@@ -15,7 +15,7 @@
 namespace quern {
 namespace {
 
-constexpr std::string_view kIsaNames[] = {"x86-64-v2", "avx2", "avx512", "neon"};
+constexpr std::string_view kIsaNames[] = {"x86-64-v2", "avx2", "avx-vnni", "avx512", "neon"};
 constexpr std::string_view kKvNames[] = {"bf16", "int8", "f32"};
 
 constexpr OptionSpec kCommon[] = {

@@ -7,7 +7,7 @@ namespace quern {
 namespace {
 
 #if defined(__x86_64__)
-constexpr Isa kLevels[] = {Isa::x86_64_v2, Isa::avx2, Isa::avx512};
+constexpr Isa kLevels[] = {Isa::x86_64_v2, Isa::avx2, Isa::avx_vnni, Isa::avx512};
 
 /// __builtin_cpu_supports also asks the operating system whether it saves the registers.
 bool runs_here(Isa isa) {
@@ -18,6 +18,8 @@ bool runs_here(Isa isa) {
     case Isa::avx2:
       return __builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma") && __builtin_cpu_supports("f16c") &&
              __builtin_cpu_supports("bmi2");
+    case Isa::avx_vnni:
+      return runs_here(Isa::avx2) && __builtin_cpu_supports("avxvnni");
     case Isa::avx512:
       return runs_here(Isa::avx2) && __builtin_cpu_supports("avx512f") && __builtin_cpu_supports("avx512bw") &&
              __builtin_cpu_supports("avx512dq") && __builtin_cpu_supports("avx512vl") &&
@@ -35,7 +37,7 @@ bool runs_here(Isa isa) { return isa == Isa::neon; }
 }  // namespace
 
 std::string_view isa_name(Isa isa) {
-  static constexpr std::string_view names[] = {"x86-64-v2", "avx2", "avx512", "neon"};
+  static constexpr std::string_view names[] = {"x86-64-v2", "avx2", "avx-vnni", "avx512", "neon"};
   return names[static_cast<int>(isa)];
 }
 

@@ -34,6 +34,7 @@ namespace quern {
 #if defined(__x86_64__)
 QUERN_LEVEL(x86_64_v2)
 QUERN_LEVEL(avx2)
+QUERN_LEVEL(avx_vnni)
 QUERN_LEVEL(avx512)
 #else
 QUERN_LEVEL(neon)
@@ -47,6 +48,8 @@ const KernelTable& level_table(Isa isa) {
       return table_x86_64_v2;
     case Isa::avx2:
       return table_avx2;
+    case Isa::avx_vnni:
+      return table_avx_vnni;
     case Isa::avx512:
       return table_avx512;
     case Isa::neon:

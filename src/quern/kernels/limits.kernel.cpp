@@ -35,7 +35,11 @@ inline Register bytes_of(int8_t value) { return _mm256_set1_epi8(value); }
 inline Register load(const std::byte* p) { return _mm256_load_si256(reinterpret_cast<const __m256i*>(p)); }
 inline Register either(Register a, Register b) { return _mm256_or_si256(a, b); }
 inline Register dot(Register sum, Register a, Register b) {
+#if defined(QUERN_ISA_avx_vnni)
+  return _mm256_dpbusd_avx_epi32(sum, a, b);
+#else
   return _mm256_add_epi32(sum, _mm256_madd_epi16(_mm256_maddubs_epi16(a, b), _mm256_set1_epi16(1)));
+#endif
 }
 inline void opaque(Register& r) { asm volatile("" : "+x"(r)); }
 

@@ -9,8 +9,8 @@ namespace {
 
 // Tile sizes; `registers` of rows at a time, which share every input that is broadcast. With 32 registers all sums stay
 // in them, two of rows up to `kManyTokens`, and a few more tokens than that allows still are one tile, so that weights
-// are unpacked once. With 16, two of rows and 8 tokens keep some sums in memory, which costs less than unpacking the
-// weights more often; one token does all rows of a panel at once, so that it is read as one stream.
+// are unpacked once. With 16, two of rows and 6 or 8 tokens keep some sums in memory, which costs less than unpacking
+// the weights more often; one token does all rows of a panel at once, so that it is read as one stream.
 #if defined(QUERN_ISA_avx512)
 constexpr int kTokens = 8, kManyTokens = 6;
 constexpr int registers(Scales s, int tokens) {
@@ -19,11 +19,22 @@ constexpr int registers(Scales s, int tokens) {
 #elif defined(QUERN_ISA_neon)
 constexpr int kTokens = 8, kManyTokens = 8;
 constexpr int registers(Scales, int tokens) { return tokens == 1 ? kParts : 1; }
+#elif defined(QUERN_ISA_avx_vnni)
+constexpr int kTokens = 8, kManyTokens = 6;
+constexpr int registers(Scales, int) { return 2; }
 #else
 constexpr int kTokens = 8, kManyTokens = 8;
 constexpr int registers(Scales, int tokens) { return tokens == 1 ? kParts : 2; }
 #endif
 static_assert(kTokens <= kMostTileTokens);
+
+// With one token the scales are a third of the instructions: groups that are unrolled shift them by constants. Where a
+// panel is four registers of rows the code grows out of the cache of decoded instructions, and takes twice the time.
+#if defined(QUERN_ISA_avx2)
+constexpr bool kUnrollsGroups = true;
+#else
+constexpr bool kUnrollsGroups = false;
+#endif
 
 // Far enough ahead of the codes that memory answers in time while few tokens are computed.
 constexpr int kAheadBytes = 8192;
@@ -212,6 +223,12 @@ QUERN_INLINE void add_group(const Rows* rows, int g, const std::byte* inputs, in
                             Total (&total)[R][T], IntReg (&mins)[R][T]) {
   constexpr int kHalves = scales_are_per_16(S) ? 2 : 1, kSteps = 8 / kHalves;
   constexpr bool kMin = scales_have_min(S), kZero = !kMin && !kCodesAreSigned<C>;
+#pragma GCC unroll 4
+  for (int r = 0; r < R; ++r) {
+    Rows ahead = rows[r];
+    ahead.at += g * (block_bytes(C, S) / kSuperGroups);
+    fetch_ahead(ahead, block_bytes(C, S) / kSuperGroups);
+  }
   const int codes = scale_bytes(S) + g * code_bytes(C);
   const std::byte* q = inputs + quarter * 32 * T;
   const Masks& masks = fresh_masks();
@@ -303,23 +320,16 @@ void rows_per_128(const IntegerTile& tile, int first) {
         mins[r][t] = int_zero();
       }
     const int first_group = half % 2 * 4;
-    const auto group = [&](int begin, int g) __attribute__((always_inline)) {
-#pragma GCC unroll 4
-      for (int r = 0; r < R; ++r) {
-        Rows ahead = rows[r];
-        ahead.at += (begin + g) * (block_bytes(C, S) / kSuperGroups);
-        fetch_ahead(ahead, block_bytes(C, S) / kSuperGroups);
-      }
-      add_group<C, S, T, R>(rows, begin + g, inputs, g, table, total, mins);
-    };
-    if constexpr (T > 1) {
-      for (int g = 0; g < 4; ++g) group(first_group, g);
-    } else if (first_group == 0) {  // a single token feels it when a scale is not where a constant says
-#pragma GCC unroll 4
-      for (int g = 0; g < 4; ++g) group(0, g);
+    if constexpr (T == 1 && kUnrollsGroups) {
+      const auto group = [&](int g) __attribute__((always_inline)) {
+        add_group<C, S, T, R>(rows, g, inputs, g % 4, table, total, mins);
+      };
+      if (first_group == 0)
+        group(0), group(1), group(2), group(3);
+      else
+        group(4), group(5), group(6), group(7);
     } else {
-#pragma GCC unroll 4
-      for (int g = 0; g < 4; ++g) group(4, g);
+      for (int g = 0; g < 4; ++g) add_group<C, S, T, R>(rows, first_group + g, inputs, g, table, total, mins);
     }
 #pragma GCC unroll 4
     for (int r = 0; r < R; ++r) {

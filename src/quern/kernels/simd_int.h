@@ -49,38 +49,7 @@ QUERN_INLINE IntReg add_pair_products(IntReg sum, IntReg a, IntReg b) { return _
 QUERN_INLINE Reg reg_load_half(const std::byte* p) {
   return _mm512_cvtph_ps(_mm256_loadu_si256(reinterpret_cast<const __m256i*>(p)));
 }
-
-// One instruction does it all, whatever the range of the codes.
-constexpr bool kSignedWide = false;
-using CodeReg = IntReg;
-template <Codes>
-QUERN_INLINE CodeReg code_reg(IntReg codes) {
-  return codes;
-}
-/// The sum of products of codes and inputs, step by step from 0, plus what it began with.
-template <Codes>
-struct Dot {
-  IntReg sum;
-  QUERN_INLINE void begin(IntReg first) { sum = first; }
-  QUERN_INLINE void add(int, CodeReg codes, IntReg inputs, int) { sum = _mm512_dpbusd_epi32(sum, codes, inputs); }
-};
-/// The same times an integer scale of each row, added to a total of 128 columns. `scale` holds it as an int32 in each
-/// lane, `pair` in both halves of one. In floats, because a conversion and a fused product take less of what the dot
-/// products want than a product of integers; exact below 2^24, which is all that Q4_K and Q5_K reach.
-using Total = Reg;
-QUERN_INLINE Total total_zero() { return reg_set(0); }
-QUERN_INLINE Reg to_floats(Total v) { return v; }
-/// Whether the scale is applied step by step, so that what the sum begins with would be scaled in the wrong place.
-constexpr bool kScalesSteps = false;
-template <Codes>
-struct ScaledDot {
-  IntReg sum;
-  QUERN_INLINE void begin(IntReg first) { sum = first; }
-  QUERN_INLINE void add(int, CodeReg codes, IntReg inputs, int, Total&, IntReg) {
-    sum = _mm512_dpbusd_epi32(sum, codes, inputs);
-  }
-  QUERN_INLINE void end(Total& total, IntReg scale) { total = reg_fma(to_floats(sum), to_floats(scale), total); }
-};
+QUERN_INLINE IntReg add_dot(IntReg sum, IntReg codes, IntReg inputs) { return _mm512_dpbusd_epi32(sum, codes, inputs); }
 
 #elif defined(__x86_64__)
 
@@ -149,6 +118,12 @@ QUERN_INLINE Reg reg_load_half(const std::byte* p) {
 }
 #endif
 QUERN_INLINE IntReg int_and_or(IntReg a, IntReg mask, IntReg b) { return int_or(int_and(a, mask), b); }
+#if defined(QUERN_ISA_avx_vnni)
+QUERN_INLINE IntReg add_pair_products(IntReg sum, IntReg a, IntReg b) { return _mm256_dpwssd_avx_epi32(sum, a, b); }
+QUERN_INLINE IntReg add_dot(IntReg sum, IntReg codes, IntReg inputs) {
+  return _mm256_dpbusd_avx_epi32(sum, codes, inputs);
+}
+#else
 QUERN_INLINE IntReg add_pair_products(IntReg sum, IntReg a, IntReg b) { return int_add(sum, pair_products(a, b)); }
 
 // Without VNNI pairs of products are added in 16 bits, which saturate: a pair is at most 2 * code * 127. So many steps
@@ -212,6 +187,7 @@ struct ScaledDot {
   }
   QUERN_INLINE void end(Total&, IntReg) {}
 };
+#endif
 
 #else  // NEON with the dot product extension
 
@@ -275,6 +251,40 @@ struct ScaledDot {
     sum = vdotq_s32(sum, codes, vreinterpretq_s8_s32(inputs));
   }
   QUERN_INLINE void end(Total& total, IntReg scale) { total = vmlaq_s32(total, sum, scale); }
+};
+
+#endif
+
+#if defined(QUERN_ISA_avx512) || defined(QUERN_ISA_avx_vnni)
+
+// One instruction does it all, whatever the range of the codes.
+constexpr bool kSignedWide = false;
+using CodeReg = IntReg;
+template <Codes>
+QUERN_INLINE CodeReg code_reg(IntReg codes) {
+  return codes;
+}
+/// The sum of products of codes and inputs, step by step from 0, plus what it began with.
+template <Codes>
+struct Dot {
+  IntReg sum;
+  QUERN_INLINE void begin(IntReg first) { sum = first; }
+  QUERN_INLINE void add(int, CodeReg codes, IntReg inputs, int) { sum = add_dot(sum, codes, inputs); }
+};
+/// The same times an integer scale of each row, added to a total of 128 columns. `scale` holds it as an int32 in each
+/// lane, `pair` in both halves of one. In floats, because a conversion and a fused product take less of what the dot
+/// products want than a product of integers; exact below 2^24, which is all that Q4_K and Q5_K reach.
+using Total = Reg;
+QUERN_INLINE Total total_zero() { return reg_set(0); }
+QUERN_INLINE Reg to_floats(Total v) { return v; }
+/// Whether the scale is applied step by step, so that what the sum begins with would be scaled in the wrong place.
+constexpr bool kScalesSteps = false;
+template <Codes>
+struct ScaledDot {
+  IntReg sum;
+  QUERN_INLINE void begin(IntReg first) { sum = first; }
+  QUERN_INLINE void add(int, CodeReg codes, IntReg inputs, int, Total&, IntReg) { sum = add_dot(sum, codes, inputs); }
+  QUERN_INLINE void end(Total& total, IntReg scale) { total = reg_fma(to_floats(sum), to_floats(scale), total); }
 };
 
 #endif

@@ -38,6 +38,20 @@ class Bench(ProgramTest):
         self.assertTrue(0 < state < tg["bytes_per_step"])
         self.assertAlmostEqual(deep["bytes_per_step"] - tg["bytes_per_step"], 3 * state, delta=1)
 
+    def test_a_prompt_pays_for_its_last_token_alone_at_the_end(self):
+        rows = self.rows("--tests", "pp32,pp64,pp1100", "--repeat", 1, "--threads", 1)
+        # Products of all tokens in a run are linear in their number: what each costs, and what the last costs besides.
+        w32, w64, w1100 = (r["tops"] * 1e12 / r["tps"]["median"] / 2 * n for r, n in zip(rows, (32, 64, 1100)))
+        token = (w64 - w32) / 32
+        end = w32 - 32 * token
+        self.assertAlmostEqual(w1100, 1100 * token + end, delta=1e-6 * w1100)
+        facts = json.loads(self.good("inspect", MODEL, "--tensors", "--json").stdout)
+        size = {t["name"]: t["shape"][0] * t["shape"][-1] for t in facts["tensors"] if len(t["shape"]) == 2}
+        last = max(int(name.split(".")[1]) for name in size if name.startswith("blk."))
+        ends = ("attn_q", "attn_output", "ffn_gate", "ffn_up", "ffn_down")
+        expected = sum(size[f"blk.{last}.{name}.weight"] for name in ends) + size.get("output.weight", size["token_embd.weight"])
+        self.assertAlmostEqual(end, expected, delta=1e-6 * w64)
+
     def test_shares_are_those_of_the_limits_measured_with_as_many_threads(self):
         rows = self.rows("--tests", "pp16,tg2", "--sweep-threads", "1,2", "--limits")
         self.assertEqual([(r["test"], r["threads"]) for r in rows],

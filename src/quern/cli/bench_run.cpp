@@ -192,9 +192,9 @@ WorkRate work_rate(const LoadedModel& model, const BenchTest& test, double token
   const ModelInfo& info = model.model().info();
   WorkRate out;
   if (test.kind == BenchTest::Kind::prefill) {
-    const bool tied = !model.source().find_tensor({"output.weight", "lm_head.weight"});
-    const int64_t weights = info.active_parameters - info.n_embd * info.n_vocab * (tied ? 1 : 2);
-    if (weights > 0) out.tops = 2.0 * static_cast<double>(weights) * tokens_per_second / 1e12;
+    const double products = static_cast<double>(info.token_products) +
+                            static_cast<double>(info.output_products) / static_cast<double>(test.n);  // of the last
+    if (products > 0) out.tops = 2 * products * tokens_per_second / 1e12;
   } else if (!test.in_milliseconds() && info.step_bytes > 0) {
     // With experts an upper estimate: tokens of a step that choose the same ones read them once, and what all share is
     // counted for each sequence. A step reads no more than there is.

@@ -53,8 +53,8 @@ Result<BenchResult> run_bench_test(LoadedModel& model, const BenchTest& test, co
 struct WorkRate {
   std::optional<int64_t> bytes_per_step;  ///< decode, batch: weights and state that a step reads
   std::optional<double> gbps;             ///< 1e9 of these bytes per second
-  std::optional<double> tops;             ///< prefill: 1e12 operations per second, two per weight and token; output
-                                          ///< matrix and attention left out
+  std::optional<double> tops;             ///< prefill: 1e12 operations per second, two per weight and token that meet;
+                                          ///< attention left out
 };
 WorkRate work_rate(const LoadedModel& model, const BenchTest& test, double tokens_per_second);
 

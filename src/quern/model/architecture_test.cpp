@@ -79,6 +79,42 @@ TEST_P(EveryArchitecture, outline_has_the_facts_without_the_weights) {
   }
 }
 
+/// Counted from the names and shapes: a matrix is met by every token or, at the end of the last layer, by those whose
+/// logits are wanted; an expert by the tokens that chose it. With a layer less a hybrid ends with a recurrent one.
+TEST_P(EveryArchitecture, products_of_a_token_are_the_weights_it_meets) {
+  Pool pool(1);
+  const auto contains = [](std::string_view name, std::initializer_list<std::string_view> parts) {
+    return std::ranges::any_of(parts, [&](std::string_view part) { return name.find(part) != name.npos; });
+  };
+  for (int less : {0, 1}) {
+    gguf::Writer writer = tiny_metadata(architecture());
+    const auto file = [&] { return *gguf::File::parse(*writer.bytes()); };
+    const auto number = [&](std::string_view key) {
+      return *file().find(fmt::format("{}.{}", architecture().name, key))->integer();
+    };
+    const int64_t n_layer = number("block_count") - less;
+    writer.set(fmt::format("{}.block_count", architecture().name), static_cast<uint32_t>(n_layer));
+    const auto source = ModelSource::imagined(file());
+    ASSERT_TRUE(source) << source.error().message;
+    const auto outline = load_model(**source, {kernel_table(best_isa()), pool, no_progress, Weights::outline});
+    ASSERT_TRUE(outline) << outline.error().message;
+    const ModelInfo& info = (*outline)->info();
+    const auto tensors = asked_tensors(writer);
+    ASSERT_TRUE(tensors) << tensors.error().message;
+    const std::string last = fmt::format("blk.{}.", n_layer - 1);
+    int64_t token = 0, output = info.n_embd * info.n_vocab;
+    for (const auto& [name, shape] : *tensors) {
+      if (!name.starts_with("blk.") || name.ends_with("ssm_a") || contains(name, {"norm", ".bias", "conv1d"})) continue;
+      int64_t products = shape.elements();
+      if (contains(name, {"_exps"})) products = products / shape.ne[2] * number("expert_used_count");
+      const bool leaves_state = contains(name, {".attn_k.", ".attn_v.", ".attn_qkv.", ".attn_gate.", ".ssm_"});
+      (name.starts_with(last) && !leaves_state ? output : token) += products;
+    }
+    EXPECT_EQ(info.token_products, token) << n_layer;
+    EXPECT_EQ(info.output_products, output) << n_layer;
+  }
+}
+
 TEST_P(EveryArchitecture, every_tensor_is_needed_with_its_shape) {
   auto whole = tiny_writer(architecture());
   ASSERT_TRUE(whole) << whole.error().message;

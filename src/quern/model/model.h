@@ -56,6 +56,9 @@ struct ModelInfo {
   int n_layer = 0;
   int64_t n_embd = 0, n_vocab = 0, context_length = 0;
   int64_t parameters = 0, active_parameters = 0;
+  /// Products of weights that `forward` makes for every token of a step, and those more for a token whose logits are
+  /// wanted (the end of the last layer and the output matrix). Of a token's own experts only.
+  int64_t token_products = 0, output_products = 0;
   int64_t weight_bytes = 0;  ///< as packed in memory
   int64_t step_bytes = 0;    ///< weights a decode step of one token reads
   int64_t token_bytes = 0;   ///< work space that `forward` takes for each token of a step, about

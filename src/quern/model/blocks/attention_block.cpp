@@ -67,6 +67,11 @@ int64_t AttentionBlock::scratch_floats() const {
       {spec_.q_width(), spec_.k_width(), spec_.v_width(), spec_.out_width(), gate_ ? spec_.out_width() : 0});
 }
 
+int64_t AttentionBlock::products() const {
+  const int64_t queries = spec_.q_width() * (spec_.gated ? 2 : 1);
+  return write_products() + spec_.n_embd * (queries + spec_.out_width());
+}
+
 /// The pieces of scratch, each [tokens, its width]; null where a part of the block has no use for it.
 struct AttentionBlock::Heads {
   float *q = nullptr, *gate = nullptr, *out = nullptr, *k = nullptr, *v = nullptr;

@@ -42,6 +42,9 @@ class AttentionBlock {
   int64_t scratch_floats() const;
   int64_t max_columns() const { return std::max(spec_.n_embd, spec_.out_width()); }
   int64_t own_columns() const { return spec_.out_width(); }
+  /// Products of weights for a token, and those of them that `write` makes.
+  int64_t products() const;
+  int64_t write_products() const { return spec_.n_embd * (spec_.k_width() + spec_.v_width()); }
   /// `item`: of its rows in Model::state().
   void run(const Worker& worker, Step& step, int item) const;
   /// The same in two parts, for when fewer tokens go on: all write their keys and values, then those of a narrower step

@@ -50,6 +50,7 @@ class Decoder final : public Model {
              .weight_bytes = loader.weight_bytes(),
              .step_bytes = loader.step_bytes(),  // the embedding stays in the file, and a row of it is nothing
              .token_bytes = step_sizes_.token_bytes()};
+    count_products();
     return loader.finish();
   }
 
@@ -112,6 +113,19 @@ class Decoder final : public Model {
       take_rows();
     }
     if (last.tokens > 0) std::visit([&](const auto& ffn) { ffn.run(worker, last); }, layer.ffn);
+  }
+
+  void count_products() {
+    const auto products = [](const auto& block) { return block.products(); };
+    for (const Layer& layer : layers_)
+      info_.token_products += std::visit(products, layer.mixer) + std::visit(products, layer.ffn);
+    // As in `run_last`.
+    const Layer& layer = layers_.back();
+    int64_t end = std::visit(products, layer.ffn);
+    if (const auto* attention = std::get_if<AttentionBlock>(&layer.mixer))
+      end += attention->products() - attention->write_products();
+    info_.token_products -= end;
+    info_.output_products = end + info_.n_embd * info_.n_vocab;
   }
 
   Result<Mixer> load_mixer(Loader& loader, int i) {

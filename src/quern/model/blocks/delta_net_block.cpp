@@ -53,6 +53,10 @@ int64_t DeltaNetBlock::scratch_floats() const {
                                spec_.value_heads, spec_.value_heads});
 }
 
+int64_t DeltaNetBlock::products() const {
+  return spec_.n_embd * (spec_.channels() + 2 * spec_.value_floats() + 2 * spec_.value_heads);
+}
+
 /// In place: alpha becomes the logarithm of the decay, g = -A softplus(a + dt) <= 0; beta goes through the sigmoid.
 void DeltaNetBlock::make_gates(const Worker& worker, int64_t tokens, float* alpha, float* beta) const {
   const int heads = spec_.value_heads;

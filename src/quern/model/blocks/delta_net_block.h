@@ -38,6 +38,8 @@ class DeltaNetBlock {
   int64_t scratch_floats() const;
   int64_t own_columns() const { return spec_.value_floats(); }
   int64_t max_columns() const { return std::max(spec_.n_embd, spec_.value_floats()); }
+  /// Of weights, for a token; the convolution and the state are not among them.
+  int64_t products() const;
   /// `item`: of the first of its two in Model::state().
   void run(const Worker& worker, Step& step, int item) const;
 

@@ -28,6 +28,8 @@ class FfnBlock {
   int64_t max_columns() const { return spec_.n_embd; }
   int64_t own_columns() const { return spec_.n_embd; }
   int64_t inner_columns() const { return spec_.n_ff; }
+  /// Of weights, for a token.
+  int64_t products() const { return 3 * spec_.n_embd * spec_.n_ff; }
   void run(const Worker& worker, Step& step) const;
 
  private:

@@ -97,6 +97,11 @@ int64_t MoeBlock::scratch_floats() const {
                                n_shared, n_shared, n_shared});
 }
 
+int64_t MoeBlock::products() const {
+  const int64_t shared = spec_.n_ff_shared > 0 ? 3 * spec_.n_ff_shared + 1 : 0;  // and the row that opens it
+  return spec_.n_embd * (spec_.router.n_expert + 3 * spec_.router.n_used * spec_.n_ff + shared);
+}
+
 void MoeBlock::run(const Worker& worker, Step& step) const {
   const int64_t tokens = step.tokens, n_embd = spec_.n_embd, n_used = spec_.router.n_used, n_shared = spec_.n_ff_shared;
   Step::Scratch scratch(step);

@@ -35,6 +35,8 @@ class MoeBlock {
   int64_t inner_columns() const { return spec_.n_ff_shared; }
   /// Of a token's inputs: those of all its experts are there together.
   int64_t max_columns() const { return spec_.router.n_used * std::max(spec_.n_embd, spec_.n_ff); }
+  /// Of weights, for a token.
+  int64_t products() const;
   void run(const Worker& worker, Step& step) const;
 
  private:

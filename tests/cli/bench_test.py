@@ -60,6 +60,18 @@ class Bench(ProgramTest):
             self.assertAlmostEqual(pp["share_of_int_peak"], pp["tops"] / limits["int_tops"], places=9)
             self.assertAlmostEqual(tg["share_of_bandwidth"], tg["gbps"] / limits["read_gbps"], places=9)
 
+    def test_the_peak_is_that_of_the_test(self):
+        with open("/proc/self/clear_refs", "w") as file:
+            try:
+                file.write("5")
+                file.flush()
+            except OSError:
+                self.skipTest("this kernel keeps the peak")
+        plain, limited = ([r for r in self.rows("--tests", "pp8,tg2@4000,pp8", "--threads", 1, *limits) if r["test"] != "limits"]
+                          for limits in ([], ["--limits"]))
+        for a, b in zip(plain, limited):
+            self.assertAlmostEqual(a["peak_bytes"], b["peak_bytes"], delta=8 << 20)
+
     def test_a_profile_accounts_for_a_step(self):
         rows = self.rows("--tests", "pp40,tg4,load", "--threads", 2, "--profile")
         self.assertEqual([(r["test"], "profile" in r) for r in rows],

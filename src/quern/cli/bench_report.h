@@ -21,7 +21,7 @@ struct BenchReport {
   std::optional<StepProfile> profile;
   int threads;
   std::string_view isa, kv, attention;
-  int64_t peak_bytes;
+  int64_t peak_bytes;  ///< most memory during the test; the first one of a model loads it
 };
 
 /// One line each, without its end. Keys of the JSON never change meaning.

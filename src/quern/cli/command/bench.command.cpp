@@ -1,7 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 #include <algorithm>
 #include <chrono>
-#include <fstream>
 
 #include "quern/cli/arguments.h"
 #include "quern/cli/bench_plot.h"
@@ -13,6 +12,7 @@
 #include "quern/cli/model_loading.h"
 #include "quern/cli/model_path.h"
 #include "quern/cli/output.h"
+#include "quern/cli/peak_memory.h"
 #include "quern/cli/terminal.h"
 #include "quern/io/atomic_file.h"
 #include "quern/ops/attention.h"
@@ -65,14 +65,6 @@ constexpr Example kExamples[] = {
     {.command = "quern bench model.gguf --tests pp512,tg64 --sweep-threads 1..8 --plot threads.svg",
      .says = "How many threads are worth it?"},
 };
-
-/// The largest resident size of this process so far.
-int64_t peak_bytes() {
-  std::ifstream status("/proc/self/status");
-  for (std::string line; std::getline(status, line);)
-    if (line.starts_with("VmHWM:")) return std::atoll(line.c_str() + 6) * 1024;
-  return 0;
-}
 
 /// What the command line asks for.
 struct BenchPlan {
@@ -134,6 +126,8 @@ class Bench {
   /// Each run loads anew; the model before it goes first, so that memory holds one.
   Status time_loading(const BenchTest& test) {
     BenchResult result;
+    model_.reset();
+    reset_peak_memory();
     for (int run = 0; run <= plan_.repeat; ++run) {  // the first fills the page cache
       model_.reset();
       const auto start = Clock::now();
@@ -156,6 +150,7 @@ class Bench {
   }
 
   Status time_tokens(const BenchTest& test) {
+    reset_peak_memory();
     QUERN_TRY_STATUS(load());
     const size_t all = plan_.tests.size() * plan_.threads.size();
     const std::string title = all > 1 ? fmt::format("{} of {}: {}", at_, all, test.name) : test.name;
@@ -180,7 +175,7 @@ class Bench {
         .isa = isa_name(model_->isa()),
         .kv = kv_type_name(model_->kv()),
         .attention = attention_form_name(attention_form(kernel_table(model_->isa()), model_->kv())),
-        .peak_bytes = peak_bytes()};
+        .peak_bytes = peak_memory_bytes()};
     out.line(plan_.json ? report_json(report) : report_text(report));
     if (report.profile) out.line(plan_.json ? profile_json(report) : profile_text(*report.profile));
     out.flush();

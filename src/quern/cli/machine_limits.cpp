@@ -7,7 +7,10 @@
 #include <atomic>
 #include <chrono>
 #include <cstring>
+#include <fstream>
+#include <map>
 #include <new>
+#include <string>
 #include <utility>
 #include <vector>
 
@@ -16,10 +19,35 @@
 #include "quern/kernels/limits.h"
 
 namespace quern {
+
+namespace fs = std::filesystem;
+
 namespace {
 
 constexpr int64_t kPage = int64_t{2} << 20;
+constexpr int64_t kMostCacheKib = int64_t{1} << 30;
 constexpr int kRuns = 5;
+
+/// Of all third-level caches; 0 where the system does not tell.
+int64_t l3_bytes(const fs::path& root) {
+  std::map<std::string, int64_t> caches;  // each once, by the processors that share it
+  std::error_code none;
+  for (const fs::directory_entry& cpu : fs::directory_iterator(root / "sys/devices/system/cpu", none))
+    for (const fs::directory_entry& cache : fs::directory_iterator(cpu.path() / "cache", none)) {
+      int level = 0;
+      int64_t size = 0;
+      char unit = 0;  // "32768K"
+      std::string cpus;
+      if (!(std::ifstream(cache.path() / "level") >> level) || level != 3) continue;
+      if (!(std::ifstream(cache.path() / "size") >> size >> unit) || unit != 'K' || size < 0 || size > kMostCacheKib)
+        continue;
+      std::ifstream(cache.path() / "shared_cpu_list") >> cpus;
+      caches[cpus] = size * 1024;
+    }
+  int64_t bytes = 0;
+  for (const auto& [cpus, size] : caches) bytes += size;
+  return bytes;
+}
 
 /// Anonymous memory in huge pages where the kernel gives them, as weights are.
 class Buffer {
@@ -59,9 +87,7 @@ double median(std::vector<double> values) {
 }
 
 double read_rate(Pool& pool, const LimitKernels& kernels) {
-  // Beyond any cache of today, but no more than a quarter of what is free.
-  const int64_t wanted = std::min<int64_t>(int64_t{512} << 20, available_memory() / 4);
-  const int64_t share = std::max<int64_t>(wanted / pool.size() / kPage, 4) * kPage;
+  const int64_t share = std::max<int64_t>(read_buffer_bytes(available_memory()) / pool.size() / kPage, 4) * kPage;
   Buffer buffer(share * pool.size());
   // The thread that will read a share touches it first.
   pool.run([&](const Worker& worker) { std::memset(buffer.data() + worker.index() * share, 1, share); });
@@ -95,6 +121,10 @@ double int_rate(Pool& pool, const LimitKernels& kernels) {
 }
 
 }  // namespace
+
+int64_t read_buffer_bytes(int64_t available, const fs::path& root) {
+  return std::min(std::max(int64_t{512} << 20, 4 * l3_bytes(root)), available / 4);
+}
 
 MachineLimits measure_limits(Pool& pool, Isa isa) {
   const LimitKernels& kernels = *kernel_table(isa).limits;

@@ -1,6 +1,9 @@
 // SPDX-License-Identifier: Apache-2.0
 #pragma once
 
+#include <cstdint>
+#include <filesystem>
+
 #include "quern/kernels/isa.h"
 #include "quern/parallel/pool.h"
 
@@ -12,8 +15,12 @@ struct MachineLimits {
   double int_tops;   ///< 1e12 operations/s of 8-bit dot products in registers, the widest instruction of the level
 };
 
-/// `isa`: a level that `usable_isas` lists. Takes about a second and half a gigabyte, given back at the end. Medians of
-/// several runs.
+/// `isa`: a level that `usable_isas` lists. Takes about a second and `read_buffer_bytes`, given back at the end.
+/// Medians of several runs.
 MachineLimits measure_limits(Pool& pool, Isa isa);
+
+/// Memory that is read to measure the bandwidth: half a gigabyte, or four times the third-level caches of the machine,
+/// where they are larger; at most a quarter of `available` bytes. Below `root` is /sys.
+int64_t read_buffer_bytes(int64_t available, const std::filesystem::path& root = "/");
 
 }  // namespace quern

@@ -12,7 +12,8 @@ namespace quern {
 /// What this machine gives with so many threads at one instruction-set level, measured now.
 struct MachineLimits {
   double read_gbps;  ///< 1e9 bytes/s: memory far larger than the caches, one sequential stream per thread
-  double int_tops;   ///< 1e12 operations/s of 8-bit dot products in registers, the widest instruction of the level
+  double int_tops;   ///< 1e12 operations/s of 8-bit dot products in registers, the widest instruction of the level;
+                     ///< without one (AVX2, x86-64-v2) three, of which 4-bit codes need less: docs/performance.md
 };
 
 /// `isa`: a level that `usable_isas` lists. Takes about a second and `read_buffer_bytes`, given back at the end.

@@ -181,12 +181,18 @@ struct MatrixProduct {
     return {job.y + token * job.stride + row, job.stride, rows, job.bias ? job.bias + row : nullptr, job.add};
   }
 
-  /// Calls body(tile, panels begin .. end - 1) so that a block of panels stays in cache while all tiles pass.
+  /// Calls body(tile, panels begin .. end - 1) so that a block of panels stays in cache while all tiles pass. Blocks
+  /// are nearly equal: every one of them, however small, takes all inputs through the cache.
   template <typename Body>
   void in_blocks(const Tiling& tiling, Body body) const {
-    const int64_t block = std::max(kGrain, kPanelBlockBytes / std::max<int64_t>(1, job.weight->panel_bytes_) & ~1);
-    for (int64_t begin = first; begin < last; begin += block)
-      for (int64_t tile = 0; tile < tiling.tiles; ++tile) body(tile, begin, std::min(begin + block, last));
+    const int64_t unit_bytes = std::max<int64_t>(1, job.weight->panel_bytes_ * kGrain);
+    const int64_t most = std::max<int64_t>(1, kPanelBlockBytes / unit_bytes);
+    const int64_t units = (last - first + kGrain - 1) / kGrain, blocks = (units + most - 1) / most;
+    for (int64_t b = 0; b < blocks; ++b) {
+      const int64_t begin = first + units * b / blocks * kGrain;
+      const int64_t end = std::min(last, first + units * (b + 1) / blocks * kGrain);
+      for (int64_t tile = 0; tile < tiling.tiles; ++tile) body(tile, begin, end);
+    }
   }
 
   void integers() const {

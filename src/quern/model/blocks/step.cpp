@@ -38,7 +38,7 @@ Step::Step(const Batch& the_batch, std::span<const StateItem> items, std::span<c
       x(workspace.take<float>(tokens * n_embd).data()),
       normed(workspace.take<float>(tokens * n_embd).data()),
       activations(workspace, the_kernels, workers, tokens, sizes.max_columns, sizes.own_columns),
-      inner(workspace, the_kernels, workers, tokens, sizes.inner_columns, 0),
+      inner(workspace, the_kernels, workers, tokens, sizes.inner_columns, sizes.own_inner_columns),
       routing(workspace, workers, tokens, sizes.max_experts, sizes.max_used),
       scratch_(workspace.take<float>(tokens * aligned(sizes.scratch_floats))),
       ropes_(ropes) {

@@ -26,6 +26,7 @@ struct StepSizes {
   int64_t max_columns = 0;            ///< of any matrix, but for the next two
   int64_t inner_columns = 0;          ///< of the last matrix of a dense feed-forward part
   int64_t own_columns = 0;            ///< of inputs that workers make for themselves
+  int64_t own_inner_columns = 0;      ///< the same, of the last matrix of an expert that all tokens share
   int max_experts = 0, max_used = 0;  ///< of any router
 
   /// Memory of a step for each of its tokens: the stream, its norm, scratch, and inputs of matmuls, which in all their
@@ -38,6 +39,8 @@ struct StepSizes {
     max_columns = std::max(max_columns, block.max_columns());
     own_columns = std::max({own_columns, n_embd, block.own_columns()});
     if constexpr (requires { block.inner_columns(); }) inner_columns = std::max(inner_columns, block.inner_columns());
+    if constexpr (requires { block.own_inner_columns(); })
+      own_inner_columns = std::max(own_inner_columns, block.own_inner_columns());
     if constexpr (requires { block.router(); }) {
       max_experts = std::max(max_experts, block.router().n_expert);
       max_used = std::max(max_used, block.router().n_used);

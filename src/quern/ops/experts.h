@@ -23,8 +23,8 @@ struct RouterSpec {
 };
 
 /// Which experts the tokens of a step go to. A slot is one token at one of its experts; slots are sorted by expert, and
-/// within one by token.
-struct Slots {
+/// within one by token. Each worker has one, in cache lines of its own.
+struct alignas(64) Slots {
   int64_t tokens = 0;
   std::span<const int> begins;    ///< [n_expert + 1]: slots begins[e] .. begins[e + 1] - 1 are those of expert e
   std::span<const int> token;     ///< of each slot

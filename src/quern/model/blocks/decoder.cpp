@@ -4,6 +4,7 @@
 #include <algorithm>
 #include <iterator>
 #include <memory>
+#include <optional>
 #include <variant>
 
 #include "quern/model/blocks/embedding.h"
@@ -59,20 +60,23 @@ class Decoder final : public Model {
 
   void forward(const Batch& batch, Workspace& workspace, Pool& pool, std::span<float> logits) const override {
     Step step(batch, state_, spec_.ropes, step_sizes_, workspace, kernels_, pool.size());
-    const Batch wanted = narrowed(batch, workspace);
-    Step last(wanted, state_, spec_.ropes, step_sizes_, workspace, kernels_, pool.size());
-    const bool narrows = wanted.tokens.size() < batch.tokens.size();
+    std::optional<Batch> wanted;
+    std::optional<Step> last;
+    if (batch.outputs.size() < batch.tokens.size()) {
+      wanted = narrowed(batch, workspace);
+      last.emplace(*wanted, state_, spec_.ropes, step_sizes_, workspace, kernels_, pool.size());
+    }
     pool.run([&](const Worker& worker) {
       worker.phase(Phase::rope);
       step.fill_rope_tables(worker);
-      if (narrows) last.fill_rope_tables(worker);
+      if (last) last->fill_rope_tables(worker);
       embedding_.run(worker, step);
-      for (const Layer& layer : std::span(layers_).first(layers_.size() - narrows)) {
+      for (const Layer& layer : std::span(layers_).first(layers_.size() - (last ? 1 : 0))) {
         std::visit([&](const auto& mixer) { mixer.run(worker, step, layer.item); }, layer.mixer);
         std::visit([&](const auto& ffn) { ffn.run(worker, step); }, layer.ffn);
       }
-      if (narrows) run_last(worker, step, last);
-      head_.run(worker, narrows ? last : step, logits);
+      if (last) run_last(worker, step, *last);
+      head_.run(worker, last ? *last : step, logits);
     });
   }
 

@@ -107,7 +107,7 @@ void store_values_bf16(const KvRows& v) {
   for (int slot = v.slot & ~1; slot < v.slot + v.count; slot += 2) {
     float* words = reinterpret_cast<float*>(v.part) + static_cast<int64_t>(slot / 2) * v.width;
     const bool first = slot >= v.slot, second = slot + 1 < v.slot + v.count;
-    const float* from = v.rows + (slot - v.slot) * v.stride;
+    const auto row = [&](int s) { return v.rows + (s - v.slot) * v.stride; };
     for (int c = 0; c < v.width; c += kLanes) {
       const int64_t n = v.width - c;
       F32x16 low, high;
@@ -116,8 +116,8 @@ void store_values_bf16(const KvRows& v) {
         low = low_half(old);
         high = old;
       }
-      if (first) low = round_bf16(load(from + c, n));
-      if (second) high = round_bf16(load(from + v.stride + c, n));
+      if (first) low = round_bf16(load(row(slot) + c, n));
+      if (second) high = round_bf16(load(row(slot + 1) + c, n));
       store(words + c, pair_halves(low, high), n);
     }
   }

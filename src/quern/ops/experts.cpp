@@ -150,13 +150,13 @@ void experts_up(const Worker& worker, const KernelTable& kernels, const Experts&
   share_panels(worker, begins, panels_of(experts.gate[0]), [&](int e, int64_t first, int64_t last) {
     for (int64_t run = first; run < last; run += kRunPanels) {
       const int64_t end = std::min(run + kRunPanels, last);
-      matmul_piece(worker, {&experts.gate[e], nullptr, gate, n_ff}, run, end, x, e);
-      matmul_piece(worker, {&experts.up[e], nullptr, up, n_ff}, run, end, x, e);
       const int64_t row = run * kPanelRows, rows = std::min(end * kPanelRows, n_ff) - row;
-      for (int64_t s = begins[e]; s < begins[e + 1]; ++s) {
-        float* const at = gate + s * n_ff + row;
-        kernels.vector->swiglu(at, up + s * n_ff + row, at, rows);
-      }
+      float* gates = gate + begins[e] * n_ff + row;
+      float* ups = up + begins[e] * n_ff + row;
+      matmul_piece(worker, {&experts.gate[e], nullptr, gates, n_ff}, run, end, x, e);
+      matmul_piece(worker, {&experts.up[e], nullptr, ups, n_ff}, run, end, x, e);
+      for (int64_t s = begins[e]; s < begins[e + 1]; ++s, gates += n_ff, ups += n_ff)
+        kernels.vector->swiglu(gates, ups, gates, rows);
     }
   });
 }
@@ -174,8 +174,7 @@ void experts_down(const Worker& worker, const KernelTable& kernels, const Expert
     for (int64_t first = begin; first < end; first += run) {
       const int64_t last = std::min(first + run, end);
       const int64_t row = first * kPanelRows, rows = std::min(last * kPanelRows, n_embd) - row;
-      // Slots and rows are counted from the first of all; ours begin at `mine`.
-      matmul_piece(worker, {&experts.down[e], nullptr, mine - begins[e] * rows - row, rows}, first, last, x, e);
+      matmul_piece(worker, {&experts.down[e], nullptr, mine, rows}, first, last, x, e);
       for (int64_t s = 0; s < count; ++s) {
         const int64_t slot = begins[e] + s;
         kernels.vector->add_scaled(y + slots.token[slot] * n_embd + row, mine + s * rows, slots.weight[slot], rows);

@@ -150,7 +150,7 @@ void Activations::set_groups(const Worker& worker, const float* x, int64_t colum
 }
 
 struct MatrixProduct {
-  /// Panels first .. last - 1 times the inputs of a group, slots slot .. slot + count - 1.
+  /// Panels first .. last - 1 times the inputs of a group, slots slot .. slot + count - 1; y: as of a piece.
   const MatmulJob& job;
   const Activations::View& x;
   int64_t first, last;
@@ -178,7 +178,8 @@ struct MatrixProduct {
   PanelOutput output(int64_t panel, int64_t panels, int64_t token) const {
     const int64_t row = panel * kPanelRows;
     const int rows = static_cast<int>(std::min(panels * kPanelRows, job.weight->rows_ - row));
-    return {job.y + token * job.stride + row, job.stride, rows, job.bias ? job.bias + row : nullptr, job.add};
+    float* const y = job.y + token * job.stride + (panel - first) * kPanelRows;
+    return {y, job.stride, rows, job.bias ? job.bias + row : nullptr, job.add};
   }
 
   /// Calls body(tile, panels begin .. end - 1) so that a block of panels stays in cache while all tiles pass. Blocks
@@ -204,9 +205,9 @@ struct MatrixProduct {
     const int64_t token_bytes = w.columns_ / input_columns(form) * input_bytes(form);
     in_blocks(tiling, [&](int64_t tile, int64_t begin, int64_t end) {
       const int size = tiling.size(tile);
-      const int64_t token = slot + tiling.begin(tile);
+      const int64_t token = tiling.begin(tile);
       const auto call = kernels.tile[static_cast<int>(w.codes_)][static_cast<int>(w.scales_)][size - 1];
-      const std::byte* inputs = x.packed.of_form[static_cast<int>(form)] + token * token_bytes;
+      const std::byte* inputs = x.packed.of_form[static_cast<int>(form)] + (slot + token) * token_bytes;
       const int64_t step = kernels.panels[size - 1];
       for (int64_t panel = begin; panel < end; panel += step)
         call({panel_data(panel), w.panel_bytes_, inputs, w.columns_ / kGroupColumns, w.table_,
@@ -219,13 +220,19 @@ struct MatrixProduct {
     const FloatMatmulKernels& kernels = *w.kernels_->float_matmul;
     const Tiling tiling(count, kernels.tokens);
     in_blocks(tiling, [&](int64_t tile, int64_t begin, int64_t end) {
-      const int64_t token = slot + tiling.begin(tile);
+      const int64_t token = tiling.begin(tile);
       const auto call = kernels.tile[static_cast<int>(w.floats_)][tiling.size(tile) - 1];
+      const float* inputs = x.x + (slot + token) * x.columns;
       for (int64_t panel = begin; panel < end; ++panel)
-        call({panel_data(panel), x.x + token * x.columns, x.columns, x.columns, output(panel, 1, token)});
+        call({panel_data(panel), inputs, x.columns, x.columns, output(panel, 1, token)});
     });
   }
 };
+
+void matmul_piece(const Worker& worker, const MatmulJob& job, int64_t first_panel, int64_t last_panel,
+                  const Activations& x, int group) {
+  MatrixProduct::of_group(worker, job, x, first_panel, last_panel, group).run();
+}
 
 void matmul(const Worker& worker, std::span<const MatmulJob> jobs, const Activations& x) {
   int64_t panels = 0, bytes = 0;
@@ -239,15 +246,14 @@ void matmul(const Worker& worker, std::span<const MatmulJob> jobs, const Activat
     for (const MatmulJob& job : jobs) {
       const int64_t count = panels_of(*job.weight);
       const int64_t from = std::max(begin - first, int64_t{0}), to = std::min(end - first, count);
-      if (from < to) MatrixProduct::of_group(worker, job, x, from, to, 0).run();
+      if (from < to) {
+        MatmulJob piece = job;
+        piece.y += from * kPanelRows;
+        matmul_piece(worker, piece, from, to, x, 0);
+      }
       first += count;
     }
   });
-}
-
-void matmul_piece(const Worker& worker, const MatmulJob& job, int64_t first_panel, int64_t last_panel,
-                  const Activations& x, int group) {
-  MatrixProduct::of_group(worker, job, x, first_panel, last_panel, group).run();
 }
 
 }  // namespace quern

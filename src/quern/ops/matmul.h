@@ -148,7 +148,7 @@ void matmul(const Worker& worker, std::span<const MatmulJob> jobs, const Activat
 inline void matmul(const Worker& worker, const MatmulJob& job, const Activations& x) { matmul(worker, {&job, 1}, x); }
 
 /// A piece of a product for one worker alone: panels [first, last) of the matrix (16 rows each) times the inputs of one
-/// group. y holds a row per slot: y[s * stride + r].
+/// group. Here y is where the first of these rows goes for the first slot of the group.
 void matmul_piece(const Worker& worker, const MatmulJob& job, int64_t first_panel, int64_t last_panel,
                   const Activations& x, int group);
 

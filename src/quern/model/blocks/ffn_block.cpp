@@ -42,10 +42,10 @@ void FfnBlock::inner_rows(const Worker& worker, Step& step, int64_t first_panel,
   for (int64_t run = first_panel; run < last_panel; run += kRunPanels) {
     const int64_t end = std::min(run + kRunPanels, last_panel);
     worker.phase(Phase::ffn_up);
-    matmul_piece(worker, {&gate_, or_null(gate_bias_), gate, n_ff}, run, end, step.activations, 0);
-    matmul_piece(worker, {&up_, or_null(up_bias_), up, n_ff}, run, end, step.activations, 0);
-    worker.phase(Phase::gating);
     const int64_t row = run * kPanelRows, rows = std::min(end * kPanelRows, n_ff) - row;
+    matmul_piece(worker, {&gate_, or_null(gate_bias_), gate + row, n_ff}, run, end, step.activations, 0);
+    matmul_piece(worker, {&up_, or_null(up_bias_), up + row, n_ff}, run, end, step.activations, 0);
+    worker.phase(Phase::gating);
     for (int64_t t = 0; t < step.tokens; ++t) {
       float* const at = gate + t * n_ff + row;
       step.kernels.vector->swiglu(at, up + t * n_ff + row, at, rows);

@@ -17,6 +17,8 @@ constexpr int64_t kFewTokens = 4;
 constexpr int64_t kPanelReadSlots = 3;
 // Panels that kernels take at a time.
 constexpr int64_t kGrain = 2;
+// Rows that are rounded with one scale, at most.
+constexpr int64_t kPiecePanels = input_columns(InputForm::per_128) / kPanelRows;
 // Panels of an expert that are multiplied before their results go on: these stay in the second-level cache.
 constexpr int64_t kRunPanels = 16;
 constexpr int64_t kRunBytes = 256 << 10;
@@ -56,12 +58,18 @@ void weigh(const RouterSpec& spec, std::span<const float> scores, std::span<cons
   for (size_t i = 0; i < best.size(); ++i) weights[i] = scores[best[i]] * scale;
 }
 
+int64_t experts_in_use(std::span<const int> begins) {
+  int64_t n = 0;
+  for (size_t e = 1; e < begins.size(); ++e) n += begins[e] > begins[e - 1];
+  return n;
+}
+
 /// Calls fn(group, first, last) for this worker's share of the panels of all groups that have slots: they stand one
-/// after the other and are cut where the cost is equal, so that a worker reads few long pieces.
+/// after the other and are cut where the cost is equal, in whole units, so that a worker reads few long pieces.
 template <typename Fn>
-void share_panels(const Worker& worker, std::span<const int> begins, int64_t panels, Fn fn) {
+void share_panels(const Worker& worker, std::span<const int> begins, int64_t panels, int64_t unit_panels, Fn fn) {
   const int n_groups = static_cast<int>(begins.size()) - 1;
-  const int64_t units = (panels + kGrain - 1) / kGrain;
+  const int64_t units = (panels + unit_panels - 1) / unit_panels;
   const auto cost = [&](int g) {
     const int64_t slots = begins[g + 1] - begins[g];
     return slots > 0 ? slots + kPanelReadSlots : 0;
@@ -75,7 +83,7 @@ void share_panels(const Worker& worker, std::span<const int> begins, int64_t pan
     if (each == 0) continue;
     // Panels are theirs in whose share they begin.
     const auto unit = [&](int64_t edge) { return std::clamp<int64_t>((edge - at + each - 1) / each, 0, units); };
-    const int64_t first = unit(begin) * kGrain, last = std::min(unit(end) * kGrain, panels);
+    const int64_t first = unit(begin) * unit_panels, last = std::min(unit(end) * unit_panels, panels);
     if (first < last) fn(g, first, last);
     at += each * units;
   }
@@ -93,14 +101,12 @@ Routing::Routing(Workspace& workspace, int workers, int64_t max_tokens, int max_
     : shared_(take(workspace, max_tokens, max_experts, max_used)),
       own_(workspace.take<Memory>(workers)),
       scores_(workspace.take<std::span<float>>(workers)),
-      rows_(workspace.take<int>(max_tokens * max_used)),
       slots_(workspace.take<Slots>(workers)) {
   for (int w = 0; w < workers; ++w) {
     std::construct_at(&own_[w], take(workspace, std::min(max_tokens, kFewTokens), max_experts, max_used));
     std::construct_at(&scores_[w], workspace.take<float>(max_experts));
     std::construct_at(&slots_[w]);
   }
-  std::iota(rows_.begin(), rows_.end(), 0);
 }
 
 void Routing::choose(const RouterSpec& spec, const float* logits, int64_t begin, int64_t end, std::span<float> scores,
@@ -140,14 +146,14 @@ void Routing::route(const Worker& worker, const RouterSpec& spec, const float* l
   if (!few) worker.barrier();
   const int64_t n = tokens * spec.n_used;
   slots_[worker.index()] = {tokens, memory.begins.first(spec.n_expert + 1), memory.tokens.first(n),
-                            memory.weights.first(n), rows_.first(n)};
+                            memory.weights.first(n)};
 }
 
 void experts_up(const Worker& worker, const KernelTable& kernels, const Experts& experts, const Slots& slots,
-                const Activations& x, float* gate, float* up) {
-  const int64_t n_ff = experts.gate[0].rows();
+                const Activations& x, float* gate, float* up, InputForms forms, Activations& inner) {
+  const int64_t n_ff = experts.gate[0].rows(), panels = panels_of(experts.gate[0]);
   const std::span<const int> begins = slots.begins;
-  share_panels(worker, begins, panels_of(experts.gate[0]), [&](int e, int64_t first, int64_t last) {
+  const auto multiply = [&](int e, int64_t first, int64_t last) {
     for (int64_t run = first; run < last; run += kRunPanels) {
       const int64_t end = std::min(run + kRunPanels, last);
       const int64_t row = run * kPanelRows, rows = std::min(end * kPanelRows, n_ff) - row;
@@ -158,7 +164,22 @@ void experts_up(const Worker& worker, const KernelTable& kernels, const Experts&
       for (int64_t s = begins[e]; s < begins[e + 1]; ++s, gates += n_ff, ups += n_ff)
         kernels.vector->swiglu(gates, ups, gates, rows);
     }
-  });
+  };
+  // In shares of whole pieces that are rounded together, a worker rounds its own rows; where there are too few of those
+  // to be fair, all meet before.
+  const int64_t pieces = experts_in_use(begins) * ((panels + kPiecePanels - 1) / kPiecePanels);
+  if (forms.any() && worker.shares_fairly(pieces)) {
+    inner.set_group_columns(worker, gate, n_ff, forms, begins, 0, 0, 0);  // who gets no rows multiplies all the same
+    share_panels(worker, begins, panels, kPiecePanels, [&](int e, int64_t first, int64_t last) {
+      multiply(e, first, last);
+      inner.set_group_columns(worker, gate, n_ff, forms, begins, e, first * kPanelRows,
+                              std::min(last * kPanelRows, n_ff));
+    });
+  } else {
+    share_panels(worker, begins, panels, kGrain, multiply);
+    if (forms.any()) worker.barrier();
+    inner.set_groups(worker, gate, n_ff, forms, {}, begins, nullptr);
+  }
 }
 
 void experts_down(const Worker& worker, const KernelTable& kernels, const Experts& experts, const Slots& slots,

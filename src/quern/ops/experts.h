@@ -29,7 +29,6 @@ struct alignas(64) Slots {
   std::span<const int> begins;    ///< [n_expert + 1]: slots begins[e] .. begins[e + 1] - 1 are those of expert e
   std::span<const int> token;     ///< of each slot
   std::span<const float> weight;  ///< of each slot: what the expert counts for
-  std::span<const int> row;       ///< 0, 1, 2, ...: of each slot in what lies by slots
 };
 
 /// Fills in slots, layer after layer, in memory of the workspace.
@@ -57,8 +56,7 @@ class Routing {
   Memory shared_;
   std::span<Memory> own_;               // by worker, for few tokens
   std::span<std::span<float>> scores_;  // by worker, of one token
-  std::span<int> rows_;
-  std::span<Slots> slots_;  // by worker, who alone writes and reads it
+  std::span<Slots> slots_;              // by worker, who alone writes and reads it
 };
 
 /// The SwiGLU experts of one layer: gate and up [n_ff, n_embd], down [n_embd, n_ff], all of one shape.
@@ -68,8 +66,9 @@ struct Experts {
 
 /// gate[s] = silu(W_gate x[s]) ∘ (W_up x[s]) for every slot s, with the matrices of its expert. gate, up [slots, n_ff];
 /// `up` is scratch. x: groups as in `slots`. Workers take shares of all panels of all experts in use, of equal cost.
+/// Sets `inner` to gate, in groups as in `slots` and these forms, for `experts_down`, before which comes a barrier.
 void experts_up(const Worker& worker, const KernelTable& kernels, const Experts& experts, const Slots& slots,
-                const Activations& x, float* gate, float* up);
+                const Activations& x, float* gate, float* up, InputForms forms, Activations& inner);
 
 /// y[t] += Σ weight * (W_down x[s]) over the slots of token t, by ascending expert: the order of a token's sum is its
 /// own. y [tokens, n_embd]; `out` is scratch of that size. x: groups as in `slots`. Workers split the columns of y.

@@ -56,7 +56,8 @@ void layer(benchmark::State& state, int64_t tokens, int threads) {
   const auto x = normal_floats(tokens * kEmbd), logits = normal_floats(16 * tokens * kRouter.n_expert);
   std::vector<float> y(tokens * kEmbd), gate(n_slots * kFf), up(gate), out(tokens * kEmbd);
   Workspace workspace;
-  Activations inputs(workspace, kernels, pool.size(), n_slots, kEmbd, 0);
+  Activations inputs(workspace, kernels, pool.size(), n_slots, kEmbd, kEmbd);
+  Activations inner(workspace, kernels, pool.size(), n_slots, kFf, 0);
   Routing routing(workspace, threads, tokens, kRouter.n_expert, kRouter.n_used);
   const InputForms forms = experts.gate[0].inputs();
   int64_t step = 0;
@@ -66,13 +67,16 @@ void layer(benchmark::State& state, int64_t tokens, int threads) {
     pool.run([&](const Worker& worker) {
       routing.route(worker, kRouter, from, tokens);
       const Slots& slots = routing.slots(worker);
-      inputs.set_groups(worker, x.data(), kEmbd, forms, slots.token, slots.begins, nullptr);
+      if (tokens == 1) {
+        inputs.make(worker, 1, kEmbd, forms, nullptr, [&](int64_t, float* row) { std::copy_n(x.data(), kEmbd, row); });
+        inputs.repeat_in_groups(worker, slots.begins);
+      } else {
+        inputs.set_groups(worker, x.data(), kEmbd, forms, slots.token, slots.begins, nullptr);
+        worker.barrier();
+      }
+      experts_up(worker, kernels, experts, slots, inputs, gate.data(), up.data(), forms, inner);
       worker.barrier();
-      experts_up(worker, kernels, experts, slots, inputs, gate.data(), up.data());
-      worker.barrier();
-      inputs.set_groups(worker, gate.data(), kFf, forms, slots.row, slots.begins, nullptr);
-      worker.barrier();
-      experts_down(worker, kernels, experts, slots, inputs, out.data(), y.data());
+      experts_down(worker, kernels, experts, slots, inner, out.data(), y.data());
     });
     benchmark::DoNotOptimize(y.data());
   }

@@ -116,25 +116,39 @@ void Activations::make(const Worker& worker, int64_t tokens, int64_t columns, In
   if (!few) worker.barrier();
 }
 
-void Activations::set_columns(const Worker& worker, const float* x, int64_t tokens, int64_t columns, InputForms forms,
-                              int64_t first, int64_t last) {
-  remember(worker, {x, tokens, columns, forms, {}, shared_}, max_tokens_, max_columns_);
+void Activations::round_columns(const float* x, int64_t columns, InputForms forms, int64_t begin, int64_t end,
+                                int64_t first, int64_t last) const {
   if (first >= last) return;
-  const Tiling tiling = Tiling::of(*kernels_.matmul, tokens);
+  const Tiling tiling = Tiling::of(*kernels_.matmul, end - begin);
   for (int f = 0; f < kInputForms; ++f)
     for (int64_t index = 0; forms.wanted[f] && index < tiling.tiles; ++index) {
-      const Tile tile = {tiling.begin(index), tiling.size(index)};
+      const Tile tile = {begin + tiling.begin(index), tiling.size(index)};
       for (int t = 0; t < tile.size; ++t)
         round(static_cast<InputForm>(f), x + (tile.slot + t) * columns, columns, tile, t, first, last - first, shared_);
     }
 }
 
+void Activations::set_columns(const Worker& worker, const float* x, int64_t tokens, int64_t columns, InputForms forms,
+                              int64_t first, int64_t last) {
+  remember(worker, {x, tokens, columns, forms, {}, shared_}, max_tokens_, max_columns_);
+  round_columns(x, columns, forms, 0, tokens, first, last);
+}
+
+void Activations::set_group_columns(const Worker& worker, const float* x, int64_t columns, InputForms forms,
+                                    std::span<const int> begins, int group, int64_t first, int64_t last) {
+  remember(worker, {x, begins.back(), columns, forms, begins, shared_}, max_tokens_, max_columns_);
+  round_columns(x, columns, forms, begins[group], begins[group + 1], first, last);
+}
+
 void Activations::set_groups(const Worker& worker, const float* x, int64_t columns, InputForms forms,
                              std::span<const int> rows, std::span<const int> begins, float* floats) {
-  remember(worker, {floats, std::ssize(rows), columns, forms, begins, shared_}, max_tokens_, max_columns_);
-  const auto [begin, end] = worker.share(std::ssize(rows));
-  if (!forms.any())
-    for (int64_t s = begin; s < end; ++s) std::copy_n(x + rows[s] * columns, columns, floats + s * columns);
+  const bool gathered = !rows.empty();
+  const auto row = [&](int64_t s) { return x + (gathered ? rows[s] : s) * columns; };
+  const int64_t slots = begins.back();
+  remember(worker, {gathered ? floats : x, slots, columns, forms, begins, shared_}, max_tokens_, max_columns_);
+  const auto [begin, end] = worker.share(slots);
+  if (gathered && !forms.any())
+    for (int64_t s = begin; s < end; ++s) std::copy_n(row(s), columns, floats + s * columns);
   for (int f = 0; f < kInputForms; ++f) {
     if (!forms.wanted[f]) continue;
     int64_t group = std::upper_bound(begins.begin(), begins.end(), begin) - begins.begin() - 1;
@@ -143,10 +157,17 @@ void Activations::set_groups(const Worker& worker, const float* x, int64_t colum
       const Tiling tiling = Tiling::of(*kernels_.matmul, begins[group + 1] - begins[group]);
       const int64_t slot = s - begins[group], index = tiling.tile_of(slot);
       const Tile tile = {begins[group] + tiling.begin(index), tiling.size(index)};
-      round(static_cast<InputForm>(f), x + rows[s] * columns, columns, tile,
-            static_cast<int>(slot - tiling.begin(index)), 0, columns, shared_);
+      round(static_cast<InputForm>(f), row(s), columns, tile, static_cast<int>(slot - tiling.begin(index)), 0, columns,
+            shared_);
     }
   }
+}
+
+void Activations::repeat_in_groups(const Worker& worker, std::span<const int> begins) {
+  View& view = views_[worker.index()];
+  QUERN_CHECK(view.tokens == 1, "what repeats is one row");
+  view.begins = begins;
+  view.repeats = true;
 }
 
 struct MatrixProduct {
@@ -160,7 +181,8 @@ struct MatrixProduct {
                                 int64_t last, int group) {
     const Activations::View& x = inputs.views_[worker.index()];
     if (x.begins.empty()) return {job, x, first, last, 0, x.tokens};
-    return {job, x, first, last, x.begins[group], x.begins[group + 1] - x.begins[group]};
+    const int begin = x.begins[group], count = x.begins[group + 1] - begin;
+    return {job, x, first, last, x.repeats ? 0 : begin, count};
   }
 
   void run() const {

@@ -88,12 +88,19 @@ class Activations {
   void set_columns(const Worker& worker, const float* x, int64_t tokens, int64_t columns, InputForms forms,
                    int64_t first, int64_t last);
 
-  /// Inputs in groups, each for matrices of its own (experts): slot s holds row rows[s] of x, group g the slots
-  /// begins[g]
-  /// .. begins[g + 1] - 1, begins[0] = 0. Both spans must stay valid, like x. Without forms `floats` [slots, columns]
-  /// takes the gathered rows; else it is not touched and may be null.
+  /// Inputs in groups, each for matrices of its own (experts): slot s holds row rows[s] of x, or row s where `rows` is
+  /// empty; group g the slots begins[g] .. begins[g + 1] - 1, begins[0] = 0. Spans must stay valid, like x. Without
+  /// forms `floats` [slots, columns] takes the rows that are gathered; else it is not touched and may be null.
   void set_groups(const Worker& worker, const float* x, int64_t columns, InputForms forms, std::span<const int> rows,
                   std::span<const int> begins, float* floats);
+
+  /// The same for columns first .. last - 1 of one group's slots, rows of x that this worker alone wrote; see
+  /// `set_columns`.
+  void set_group_columns(const Worker& worker, const float* x, int64_t columns, InputForms forms,
+                         std::span<const int> begins, int group, int64_t first, int64_t last);
+
+  /// Makes groups of the only row that this worker set last: each has that as its slot, or none. Nothing is computed.
+  void repeat_in_groups(const Worker& worker, std::span<const int> begins);
 
   /// The inputs as this worker set them last, before rounding.
   const float* floats(const Worker& worker) const { return views_[worker.index()].x; }
@@ -109,6 +116,7 @@ class Activations {
     InputForms forms;
     std::span<const int> begins;  // empty: one group
     Packed packed;
+    bool repeats = false;  // all groups have the first row
   };
   struct Tile {
     int64_t slot;  ///< of its first token
@@ -121,6 +129,9 @@ class Activations {
   void round(InputForm form, const float* x, int64_t columns, const Tile& tile, int token, int64_t first, int64_t count,
              const Packed& to) const;
   void round_tile(const float* x, int64_t columns, InputForms forms, const Tile& tile, const Packed& to) const;
+  /// Rounds columns first .. last - 1 of rows begin .. end - 1 of x, which are tiles of their own.
+  void round_columns(const float* x, int64_t columns, InputForms forms, int64_t begin, int64_t end, int64_t first,
+                     int64_t last) const;
 
   const KernelTable& kernels_;
   int64_t max_tokens_, max_columns_, own_columns_;

@@ -30,6 +30,8 @@ class Worker {
   };
   /// This worker's contiguous share of [0, n), in steps of `grain` (the last may be shorter).
   Range share(int64_t n, int64_t grain = 1) const;
+  /// Whether n equal things that stay whole are shared out fairly: a worker has at most an eighth more than another.
+  bool shares_fairly(int64_t n) const { return n % count_ == 0 || n >= 8 * count_; }
   /// Passes all of [0, n) to `fn(begin, end)` once, in pieces of whole grains (the last may be shorter), `most` long or
   /// a grain: to every worker its share from front to back, as `share` cuts it, and to whom is done the rest of those
   /// who are late, so that nobody waits for a core that is slow or busy with something else. What comes out for an

@@ -64,7 +64,7 @@ void FfnBlock::run(const Worker& worker, Step& step) const {
   // In shares of whole pieces that are rounded together, a worker rounds its own rows; where there are too few of those
   // to be fair, all meet before.
   const int64_t pieces = (panels + kPiecePanels - 1) / kPiecePanels;
-  if (pieces % worker.count() == 0 || pieces >= 8 * worker.count()) {
+  if (worker.shares_fairly(pieces)) {
     step.inner.set_columns(worker, gate, tokens, n_ff, forms, 0, 0);  // who gets no rows multiplies all the same
     worker.work_through(panels, kPiecePanels, kRunPanels, [&](int64_t begin, int64_t end) {
       inner_rows(worker, step, begin, end, gate, up);

@@ -114,6 +114,7 @@ void MoeBlock::run(const Worker& worker, Step& step) const {
 
   InputForms forms = router_.inputs();
   if (shared_) forms = forms | shared_->router.inputs() | shared_->gate.inputs() | shared_->up.inputs();
+  if (tokens == 1) forms = forms | up_inputs_;  // all its experts read the same row
   step.set_normed(worker, norm_, spec_.eps, forms);
   worker.phase(Phase::router);
   const MatmulJob jobs[] = {{&router_, nullptr, logits, spec_.router.n_expert},
@@ -125,18 +126,19 @@ void MoeBlock::run(const Worker& worker, Step& step) const {
   step.routing.route(worker, spec_.router, logits, tokens);
   if (shared_) run_shared(worker, step, open, shared_gate, shared_up, inner);
   const Slots& slots = step.routing.slots(worker);
-  worker.phase(Phase::rounding);
-  step.activations.set_groups(worker, step.activations.floats(worker), n_embd, up_inputs_, slots.token, slots.begins,
-                              gathered);
-  worker.barrier();
+  if (tokens == 1) {
+    step.activations.repeat_in_groups(worker, slots.begins);
+  } else {
+    worker.phase(Phase::rounding);
+    step.activations.set_groups(worker, step.activations.floats(worker), n_embd, up_inputs_, slots.token, slots.begins,
+                                gathered);
+    worker.barrier();
+  }
   worker.phase(Phase::experts_up);
-  experts_up(worker, step.kernels, experts_, slots, step.activations, gate, up);
-  worker.barrier();
-  worker.phase(Phase::rounding);
-  step.activations.set_groups(worker, gate, spec_.n_ff, down_inputs_, slots.row, slots.begins, up);
+  experts_up(worker, step.kernels, experts_, slots, step.activations, gate, up, down_inputs_, step.inner);
   worker.barrier();
   worker.phase(Phase::experts_down);
-  experts_down(worker, step.kernels, experts_, slots, step.activations, out, step.x);
+  experts_down(worker, step.kernels, experts_, slots, step.inner, out, step.x);
   worker.barrier();
 }
 

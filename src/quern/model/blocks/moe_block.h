@@ -32,10 +32,10 @@ class MoeBlock {
   const RouterSpec& router() const { return spec_.router; }
   int64_t scratch_floats() const;
   int64_t own_columns() const { return spec_.n_embd; }
-  int64_t inner_columns() const { return spec_.n_ff_shared; }
+  int64_t inner_columns() const { return std::max(spec_.router.n_used * spec_.n_ff, spec_.n_ff_shared); }
   int64_t own_inner_columns() const { return spec_.n_ff_shared; }
   /// Of a token's inputs: those of all its experts are there together.
-  int64_t max_columns() const { return spec_.router.n_used * std::max(spec_.n_embd, spec_.n_ff); }
+  int64_t max_columns() const { return spec_.router.n_used * spec_.n_embd; }
   /// Of weights, for a token.
   int64_t products() const;
   void run(const Worker& worker, Step& step) const;

@@ -24,7 +24,7 @@ struct StepSizes {
   int64_t n_embd = 0;
   int64_t scratch_floats = 0;         ///< per token, of the block that needs most
   int64_t max_columns = 0;            ///< of any matrix, but for the next two
-  int64_t inner_columns = 0;          ///< of the last matrix of a dense feed-forward part
+  int64_t inner_columns = 0;          ///< of the last matrices of a feed-forward part
   int64_t own_columns = 0;            ///< of inputs that workers make for themselves
   int64_t own_inner_columns = 0;      ///< the same, of the last matrix of an expert that all tokens share
   int max_experts = 0, max_used = 0;  ///< of any router

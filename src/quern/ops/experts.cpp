@@ -7,6 +7,7 @@
 #include <numeric>
 
 #include "quern/kernels/vector.h"
+#include "quern/parallel/share.h"
 
 namespace quern {
 namespace {
@@ -64,10 +65,11 @@ int64_t experts_in_use(std::span<const int> begins) {
   return n;
 }
 
-/// Calls fn(group, first, last) for this worker's share of the panels of all groups that have slots: they stand one
+/// Passes the panels of all groups that have slots to fn(group, first, last), as `work_through` does: they stand one
 /// after the other and are cut where the cost is equal, in whole units, so that a worker reads few long pieces.
 template <typename Fn>
-void share_panels(const Worker& worker, std::span<const int> begins, int64_t panels, int64_t unit_panels, Fn fn) {
+void work_through_panels(const Worker& worker, std::span<const int> begins, int64_t panels, int64_t unit_panels,
+                         Fn fn) {
   const int n_groups = static_cast<int>(begins.size()) - 1;
   const int64_t units = (panels + unit_panels - 1) / unit_panels;
   const auto cost = [&](int g) {
@@ -76,17 +78,19 @@ void share_panels(const Worker& worker, std::span<const int> begins, int64_t pan
   };
   int64_t total = 0;
   for (int g = 0; g < n_groups; ++g) total += cost(g) * units;
-  const auto [begin, end] = worker.share(total);
-  int64_t at = 0;
-  for (int g = 0; g < n_groups; ++g) {
-    const int64_t each = cost(g);
-    if (each == 0) continue;
-    // Panels are theirs in whose share they begin.
-    const auto unit = [&](int64_t edge) { return std::clamp<int64_t>((edge - at + each - 1) / each, 0, units); };
-    const int64_t first = unit(begin) * unit_panels, last = std::min(unit(end) * unit_panels, panels);
-    if (first < last) fn(g, first, last);
-    at += each * units;
-  }
+  const int64_t grain = 1 + total / Share::kMostUnits;
+  worker.work_through(total, grain, total, [&](int64_t begin, int64_t end) {
+    int64_t at = 0;
+    for (int g = 0; g < n_groups && at < end; ++g) {
+      const int64_t each = cost(g);
+      if (each == 0) continue;
+      // Units belong to the piece in which they begin.
+      const auto unit = [&](int64_t edge) { return std::clamp<int64_t>((edge - at + each - 1) / each, 0, units); };
+      const int64_t first = unit(begin) * unit_panels, last = std::min(unit(end) * unit_panels, panels);
+      if (first < last) fn(g, first, last);
+      at += each * units;
+    }
+  });
 }
 
 }  // namespace
@@ -170,13 +174,13 @@ void experts_up(const Worker& worker, const KernelTable& kernels, const Experts&
   const int64_t pieces = experts_in_use(begins) * ((panels + kPiecePanels - 1) / kPiecePanels);
   if (forms.any() && worker.shares_fairly(pieces)) {
     inner.set_group_columns(worker, gate, n_ff, forms, begins, 0, 0, 0);  // who gets no rows multiplies all the same
-    share_panels(worker, begins, panels, kPiecePanels, [&](int e, int64_t first, int64_t last) {
+    work_through_panels(worker, begins, panels, kPiecePanels, [&](int e, int64_t first, int64_t last) {
       multiply(e, first, last);
       inner.set_group_columns(worker, gate, n_ff, forms, begins, e, first * kPanelRows,
                               std::min(last * kPanelRows, n_ff));
     });
   } else {
-    share_panels(worker, begins, panels, kGrain, multiply);
+    work_through_panels(worker, begins, panels, kGrain, multiply);
     if (forms.any()) worker.barrier();
     inner.set_groups(worker, gate, n_ff, forms, {}, begins, nullptr);
   }
@@ -184,24 +188,28 @@ void experts_up(const Worker& worker, const KernelTable& kernels, const Experts&
 
 void experts_down(const Worker& worker, const KernelTable& kernels, const Experts& experts, const Slots& slots,
                   const Activations& x, float* out, float* y) {
-  const int64_t n_embd = experts.down[0].rows();
+  const int64_t n_embd = experts.down[0].rows(), panels = panels_of(experts.down[0]);
   const std::span<const int> begins = slots.begins;
-  const auto [begin, end] = worker.share(panels_of(experts.down[0]), kGrain);
-  float* const mine = out + slots.tokens * begin * kPanelRows;  // an expert has at most one slot of each token
-  for (int e = 0; e + 1 < static_cast<int>(begins.size()); ++e) {
-    const int64_t count = begins[e + 1] - begins[e];
-    if (count == 0) continue;
-    const int64_t run = std::max<int64_t>(1, kRunBytes / (count * kPanelRows * 4));
-    for (int64_t first = begin; first < end; first += run) {
-      const int64_t last = std::min(first + run, end);
-      const int64_t row = first * kPanelRows, rows = std::min(last * kPanelRows, n_embd) - row;
-      matmul_piece(worker, {&experts.down[e], nullptr, mine, rows}, first, last, x, e);
-      for (int64_t s = 0; s < count; ++s) {
-        const int64_t slot = begins[e] + s;
-        kernels.vector->add_scaled(y + slots.token[slot] * n_embd + row, mine + s * rows, slots.weight[slot], rows);
+  // Every piece takes all inputs through the cache: of many tokens it should be long.
+  const bool long_pieces =
+      slots.tokens > kFewTokens && worker.shares_fairly((panels + kPiecePanels - 1) / kPiecePanels);
+  worker.work_through(panels, long_pieces ? kPiecePanels : kGrain, panels, [&](int64_t begin, int64_t end) {
+    float* const mine = out + slots.tokens * begin * kPanelRows;  // an expert has at most one slot of each token
+    for (int e = 0; e + 1 < static_cast<int>(begins.size()); ++e) {
+      const int64_t count = begins[e + 1] - begins[e];
+      if (count == 0) continue;
+      const int64_t run = std::max<int64_t>(1, kRunBytes / (count * kPanelRows * 4));
+      for (int64_t first = begin; first < end; first += run) {
+        const int64_t last = std::min(first + run, end);
+        const int64_t row = first * kPanelRows, rows = std::min(last * kPanelRows, n_embd) - row;
+        matmul_piece(worker, {&experts.down[e], nullptr, mine, rows}, first, last, x, e);
+        for (int64_t s = 0; s < count; ++s) {
+          const int64_t slot = begins[e] + s;
+          kernels.vector->add_scaled(y + slots.token[slot] * n_embd + row, mine + s * rows, slots.weight[slot], rows);
+        }
       }
     }
-  }
+  });
 }
 
 }  // namespace quern

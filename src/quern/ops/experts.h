@@ -65,13 +65,14 @@ struct Experts {
 };
 
 /// gate[s] = silu(W_gate x[s]) ∘ (W_up x[s]) for every slot s, with the matrices of its expert. gate, up [slots, n_ff];
-/// `up` is scratch. x: groups as in `slots`. Workers take shares of all panels of all experts in use, of equal cost.
-/// Sets `inner` to gate, in groups as in `slots` and these forms, for `experts_down`, before which comes a barrier.
+/// `up` is scratch. x: groups as in `slots`. Workers work through all panels of all experts in use, in shares of equal
+/// cost. Sets `inner` to gate, in groups as in `slots` and these forms, for `experts_down`, before which comes a
+/// barrier.
 void experts_up(const Worker& worker, const KernelTable& kernels, const Experts& experts, const Slots& slots,
                 const Activations& x, float* gate, float* up, InputForms forms, Activations& inner);
 
 /// y[t] += Σ weight * (W_down x[s]) over the slots of token t, by ascending expert: the order of a token's sum is its
-/// own. y [tokens, n_embd]; `out` is scratch of that size. x: groups as in `slots`. Workers split the columns of y.
+/// own. y [tokens, n_embd]; `out` is scratch of that size. x: groups as in `slots`. Workers work through y's columns.
 void experts_down(const Worker& worker, const KernelTable& kernels, const Experts& experts, const Slots& slots,
                   const Activations& x, float* out, float* y);
 

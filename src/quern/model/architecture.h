@@ -17,8 +17,8 @@ namespace quern {
 /// What loading does with the weights.
 enum class Weights : uint8_t {
   packed,   ///< packs them for this CPU
-  outline,  ///< looks every tensor up and checks its shape, packs none: `info` and `state` hold, `forward` must not be
-            ///< called; weight_bytes and step_bytes are those of the file
+  outline,  ///< looks every tensor up and checks its shape, packs none: `info` (with the bytes that packing would take)
+            ///< and `state` hold, `forward` must not be called
 };
 
 struct LoadContext {

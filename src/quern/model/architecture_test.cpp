@@ -61,14 +61,16 @@ TEST_P(EveryTinyVariant, takes_the_work_space_that_it_says) {
   EXPECT_LE(workspace.bytes(), 5 * said / 2 + (1 << 17));
 }
 
-TEST_P(EveryArchitecture, outline_has_the_facts_without_the_weights) {
+TEST_P(EveryTinyVariant, outline_has_the_facts_without_the_weights) {
   Pool pool(1);
-  auto tiny = load_tiny(architecture(), pool);
+  auto tiny = load_tiny(GetParam(), pool);
   ASSERT_TRUE(tiny) << tiny.error().message;
   auto outline = load_model(*tiny->source, {kernel_table(best_isa()), pool, no_progress, Weights::outline});
   ASSERT_TRUE(outline) << outline.error().message;
   const ModelInfo &a = (*outline)->info(), &b = tiny->model->info();
   EXPECT_EQ(a.parameters, b.parameters);
+  EXPECT_EQ(a.weight_bytes, b.weight_bytes);
+  EXPECT_EQ(a.step_bytes, b.step_bytes);
   EXPECT_EQ(a.n_layer, b.n_layer);
   EXPECT_EQ(a.n_vocab, b.n_vocab);
   ASSERT_EQ((*outline)->state().size(), tiny->model->state().size());

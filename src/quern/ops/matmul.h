@@ -37,6 +37,10 @@ class Matrix {
   static Matrix pack(std::span<const float> values, int64_t rows, int64_t columns, const KernelTable& kernels,
                      Pool& pool);
 
+  /// The `bytes` that `pack` would give a tensor of this type, without packing it. Most types keep the size of the
+  /// file, some grow (docs/kernels.md); a last panel of fewer than 16 rows is as large as the others.
+  static int64_t packed_bytes(const QuantType& type, int64_t rows, int64_t columns);
+
   int64_t rows() const { return rows_; }
   int64_t columns() const { return columns_; }
   /// Memory of the packed form.
@@ -52,7 +56,8 @@ class Matrix {
  private:
   friend struct MatrixPacking;
   friend struct MatrixProduct;
-  int64_t panels() const { return (rows_ + kPanelRows - 1) / kPanelRows; }
+  static int64_t panels_of(int64_t rows) { return (rows + kPanelRows - 1) / kPanelRows; }
+  int64_t panels() const { return panels_of(rows_); }
 
   int64_t rows_ = 0, columns_ = 0, panel_bytes_ = 0;
   bool integer_ = false;

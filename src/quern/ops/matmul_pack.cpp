@@ -39,15 +39,13 @@ Scales scales_of(const IntegerForm& form) {
   return Scales::sub;
 }
 
-PanelForm panel_form(const QuantType& type, const MatmulKernels& kernels) {
+PanelForm panel_form(const QuantType& type) {
   const IntegerForm& form = *type.integer;
   PanelForm out{codes_of(form), scales_of(form)};
   if (form.levels)
     for (int i = 0; i < 16; ++i) out.table[i] = static_cast<uint8_t>(form.levels[i] + codes_zero(out.codes));
   else if (!form.has_min)
     out.code_shift = codes_zero(out.codes) - form.zero;
-  QUERN_CHECK(kernels.tile[static_cast<int>(out.codes)][static_cast<int>(out.scales)][0],
-              "kernels have a tile for every weight type");
   QUERN_CHECK(type.block_elems == block_groups(out.scales) * kGroupColumns, "blocks of a file are blocks of a panel");
   QUERN_CHECK(out.code_shift >= 0 && out.code_shift + (1 << form.code_bits) <= 256, "codes have room for their zero");
   return out;
@@ -174,15 +172,26 @@ void interleave(int rows, int64_t columns, Get get, std::byte* panel) {
   }
 }
 
+FloatForm float_form(const QuantType& type) {
+  return &type == &quant_bf16 ? FloatForm::bf16 : &type == &quant_f16 ? FloatForm::f16 : FloatForm::f32;
+}
+
 constexpr int float_bytes(FloatForm form) { return form == FloatForm::f32 ? 4 : 2; }
+
+int64_t panel_bytes_of(const QuantType& type, int64_t columns) {
+  if (!type.integer) return columns * kPanelRows * float_bytes(float_form(type));
+  const PanelForm form = panel_form(type);
+  return panel_bytes(form.codes, form.scales, columns / kGroupColumns);
+}
 
 }  // namespace
 
 struct MatrixPacking {
-  static Matrix make(int64_t rows, int64_t columns, const KernelTable& kernels) {
+  static Matrix make(const TensorView& tensor, const KernelTable& kernels) {
     Matrix m;
-    m.rows_ = rows;
-    m.columns_ = columns;
+    m.rows_ = tensor.shape.rows();
+    m.columns_ = tensor.shape.columns();
+    m.panel_bytes_ = panel_bytes_of(*tensor.type, m.columns_);
     m.kernels_ = &kernels;
     return m;
   }
@@ -190,8 +199,7 @@ struct MatrixPacking {
   /// Calls pack(row, rows, panel memory) for every panel, on all threads. A last panel of fewer than 16 rows keeps
   /// zeros.
   template <typename Pack>
-  static void fill(Matrix& m, int64_t panel_bytes, Pool& pool, Pack pack) {
-    m.panel_bytes_ = panel_bytes;
+  static void fill(Matrix& m, Pool& pool, Pack pack) {
     // Throws where there is no address space: before the region, whose workers must not.
     m.memory_ = WeightMemory(m.bytes());
     pool.run([&](const Worker& worker) {
@@ -199,31 +207,30 @@ struct MatrixPacking {
       for (int64_t panel = begin; panel < end; ++panel) {
         const int64_t row = panel * kPanelRows;
         pack(row, static_cast<int>(std::min<int64_t>(kPanelRows, m.rows_ - row)),
-             m.memory_.data() + panel * panel_bytes);
+             m.memory_.data() + panel * m.panel_bytes_);
       }
     });
   }
 
   static void pack_integers(Matrix& m, const TensorView& tensor, Pool& pool) {
     const QuantType& type = *tensor.type;
-    const PanelForm form = panel_form(type, *m.kernels_->matmul);
+    const PanelForm form = panel_form(type);
+    QUERN_CHECK(m.kernels_->matmul->tile[static_cast<int>(form.codes)][static_cast<int>(form.scales)][0],
+                "kernels have a tile for every weight type");
     m.integer_ = true;
     m.codes_ = form.codes;
     m.scales_ = form.scales;
     std::copy(std::begin(form.table), std::end(form.table), m.table_);
     const int64_t n_blocks = m.columns_ / type.block_elems;
-    const int64_t bytes = panel_bytes(form.codes, form.scales, m.columns_ / kGroupColumns);
-    fill(m, bytes, pool, [&](int64_t row, int rows, std::byte* panel) {
+    fill(m, pool, [&](int64_t row, int rows, std::byte* panel) {
       pack_panel(type, form, [&](int r) { return tensor.row(row + r).data(); }, rows, n_blocks, panel);
     });
   }
 
   static void pack_floats(Matrix& m, const TensorView& tensor, Pool& pool) {
     const QuantType& type = *tensor.type;
-    if (&type == &quant_bf16) m.floats_ = FloatForm::bf16;
-    if (&type == &quant_f16) m.floats_ = FloatForm::f16;
-    const int64_t panel_bytes = m.columns_ * kPanelRows * float_bytes(m.floats_);
-    fill(m, panel_bytes, pool, [&](int64_t row, int rows, std::byte* panel) {
+    m.floats_ = float_form(type);
+    fill(m, pool, [&](int64_t row, int rows, std::byte* panel) {
       if (m.floats_ != FloatForm::f32) {
         const auto copy = [&](int r, int64_t k, int64_t count, uint16_t* out) {
           std::memcpy(out, tensor.row(row + r).data() + k * 2, count * 2);
@@ -238,11 +245,15 @@ struct MatrixPacking {
   }
 };
 
+int64_t Matrix::packed_bytes(const QuantType& type, int64_t rows, int64_t columns) {
+  return panels_of(rows) * panel_bytes_of(type, columns);
+}
+
 Matrix Matrix::pack(const TensorView& tensor, const KernelTable& kernels, Pool& pool) {
   const QuantType& type = *tensor.type;
   QUERN_CHECK(tensor.shape.columns() % type.block_elems == 0, "rows are whole blocks");
   QUERN_CHECK(type.integer || type.block_elems == 1, "a type of blocks has an integer form");
-  Matrix m = MatrixPacking::make(tensor.shape.rows(), tensor.shape.columns(), kernels);
+  Matrix m = MatrixPacking::make(tensor, kernels);
   if (type.integer)
     MatrixPacking::pack_integers(m, tensor, pool);
   else

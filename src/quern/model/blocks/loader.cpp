@@ -21,7 +21,8 @@ Status Loader::finish() { return report(total_bytes_); }
 
 Result<Matrix> Loader::pack(const TensorView& view) {
   if (context_.weights == Weights::outline) {
-    weight_bytes_ += static_cast<int64_t>(view.data.size());
+    // An imagined tensor has no data, and no file bounds its size.
+    if (!view.data.empty()) weight_bytes_ += Matrix::packed_bytes(*view.type, view.shape.rows(), view.shape.columns());
     return Matrix();
   }
   Matrix matrix = Matrix::pack(view, context_.kernels, context_.pool);
@@ -66,7 +67,8 @@ Result<Matrix> Loader::matrix_half(TensorName name, int layer, int64_t groups, i
     for (int64_t i = 0; i < groups; ++i)
       std::memcpy(gathered.data() + i * piece, view.row((2 * i + half) * rows).data(), piece);
   }
-  return pack_counted({view.type, {columns, groups * rows}, gathered});
+  return pack_counted(
+      {view.type, {columns, groups * rows}, gathered.empty() ? view.data.first(view.data.size() / 2) : gathered});
 }
 
 Result<std::vector<Matrix>> Loader::pack_experts(const RouterSpec& router,

@@ -4,6 +4,7 @@
 #include <fmt/format.h>
 #include <gtest/gtest.h>
 
+#include <bit>
 #include <cmath>
 #include <cstring>
 #include <limits>
@@ -12,6 +13,7 @@
 #include <string>
 #include <vector>
 
+#include "quern/ops/matmul_testing.h"
 #include "quern/quant/quant.h"
 #include "quern/quant/testing.h"
 
@@ -93,13 +95,20 @@ struct Product {
   std::vector<float> of(const Matrix& m, std::span<const float> x, int64_t tokens) { return of({&m}, x, tokens)[0]; }
 };
 
+InputForm input_form(const Weights& w) {
+  return w.type->integer->kind == ScaleKind::super ? InputForm::per_128 : InputForm::per_32;
+}
+
 /// The sum in double over inputs as the matrix sees them, and the sum of all magnitudes that went into it.
 struct Reference {
   std::vector<double> y, magnitude;
 
   Reference(const Weights& w, std::span<const float> x, int64_t tokens) : y(tokens * w.rows), magnitude(y.size()) {
     std::vector<double> seen(x.begin(), x.end());
-    if (w.type->integer) round(x, w.type->integer->kind == ScaleKind::super ? 128 : 32, seen);
+    if (w.type->integer) {
+      const RoundedInputs rounded(x, input_form(w));
+      for (size_t i = 0; i < seen.size(); ++i) seen[i] = static_cast<double>(rounded.d_of(i)) * rounded.q[i];
+    }
     std::vector<float> row(w.columns);
     for (int64_t r = 0; r < w.rows; ++r) {
       w.view().decode_row(r, row.data());
@@ -109,16 +118,6 @@ struct Reference {
           y[t * w.rows + r] += row[c] * seen[t * w.columns + c];
           magnitude[t * w.rows + r] += parts[c] * std::abs(seen[t * w.columns + c]);
         }
-    }
-  }
-
-  static void round(std::span<const float> x, size_t columns, std::vector<double>& seen) {
-    for (size_t g = 0; g < x.size(); g += columns) {
-      float largest = 0;
-      for (size_t i = g; i < g + columns; ++i) largest = std::max(largest, std::abs(x[i]));
-      const float d = largest / 127, scale = 127 / largest;
-      for (size_t i = g; i < g + columns; ++i)
-        seen[i] = largest == 0 ? 0 : static_cast<double>(d) * std::nearbyint(x[i] * scale);
     }
   }
 
@@ -144,6 +143,30 @@ struct Reference {
     return out;
   }
 };
+
+/// What y [tokens, rows + 1] of `Product` is on that level.
+std::vector<float> reference_product(const Weights& w, std::span<const float> x, int64_t tokens, Isa isa) {
+  const ReferenceProduct product(*w.type, isa);
+  std::vector<float> y;
+  for (int64_t t = 0; t < tokens; ++t) {
+    const std::span<const float> token = x.subspan(t * w.columns, w.columns);
+    for (int64_t r = 0; r < w.rows; ++r) {
+      const std::span<const std::byte> row = w.view().row(r);
+      y.push_back(w.type->integer ? product(row, RoundedInputs(token, input_form(w))) : product(row, token));
+    }
+    y.push_back(kUntouched);
+  }
+  return y;
+}
+
+/// Each bit, that of a zero's sign too.
+testing::AssertionResult same_bits(const std::vector<float>& y, const std::vector<float>& expected) {
+  if (y.size() != expected.size()) return testing::AssertionFailure() << y.size() << " and " << expected.size();
+  for (size_t i = 0; i < y.size(); ++i)
+    if (std::bit_cast<uint32_t>(y[i]) != std::bit_cast<uint32_t>(expected[i]))
+      return testing::AssertionFailure() << "number " << i << " is " << y[i] << ", expected " << expected[i];
+  return testing::AssertionSuccess();
+}
 
 /// Every level this machine runs; each test names the level of a failure.
 template <typename Test>
@@ -182,6 +205,24 @@ TEST_P(MatmulOfType, is_the_sum_over_decoded_weights) {
       ASSERT_EQ(y[t * (kRows + 1) + kRows], kUntouched) << "wrote behind the last row";
     }
   });
+}
+
+TEST_P(MatmulOfType, has_the_bits_of_the_documented_sequence) {
+  constexpr int64_t kColumns = 512, kMost = 19;
+  const std::vector<float> x = random_inputs(kMost * kColumns, 13);
+  for (int64_t rows : {1, 3, 15, 16, 17, 33, 51}) {
+    const Weights weights(*GetParam(), rows, kColumns, 14);
+    Pool pool(1);
+    on_every_level([&](const KernelTable& kernels) {
+      const Matrix matrix = Matrix::pack(weights.view(), kernels, pool);
+      std::vector<float> expected = reference_product(weights, x, kMost, kernels.isa);
+      for (int64_t tokens : {19, 17, 13, 9, 8, 7, 6, 5, 4, 3, 2, 1}) {
+        expected.resize(tokens * (rows + 1));
+        ASSERT_TRUE(same_bits(Product{pool, kernels}.of(matrix, x, tokens), expected))
+            << rows << " rows, " << tokens << " tokens";
+      }
+    });
+  }
 }
 
 TEST_P(MatmulOfType, has_the_same_bits_for_any_number_of_tokens_and_threads) {
@@ -282,12 +323,60 @@ TEST(Matmul, extreme_codes_and_inputs_do_not_saturate) {
         Pool pool(1);
         on_every_level([&](const KernelTable& kernels) {
           const std::vector<float> y = Product{pool, kernels}.of(Matrix::pack(weights.view(), kernels, pool), x, 2);
+          ASSERT_TRUE(same_bits(y, reference_product(weights, x, 2, kernels.isa)));
           for (int64_t t = 0; t < 2; ++t)
             for (int64_t r = 0; r < 16; ++r)
               ASSERT_NEAR(y[t * 17 + r], reference.y[t * 16 + r], 0x1p-24 * 72 * reference.magnitude[t * 16 + r]);
         });
       }
     }
+  }
+}
+
+TEST(Matmul, sums_of_128_columns_beyond_24_bits_round_as_the_level_says) {
+  constexpr int64_t kRows = 7, kColumns = 768;
+  Weights weights(type_named("Q6_K"), kRows, kColumns, 44);
+  for (size_t i = 0; i < weights.data.size(); ++i) {
+    const size_t at = i % weights.type->block_bytes;
+    std::byte& b = weights.data[i];
+    // Codes 0 .. 15 and 48 .. 63 by their upper bits, scales of 64 and more.
+    if (at >= 128 && at < 192) b = (b & std::byte{0x55}) | (b & std::byte{0x55}) << 1;
+    if (at >= 192 && at < 208) b = (b & std::byte{0xbf}) | (~b & std::byte{0x80}) >> 1;
+  }
+  // Token t has the signs of row t and nearly full size.
+  std::vector<float> x = random_inputs(kRows * kColumns, 45), signs(kColumns);
+  for (int64_t t = 0; t < kRows; ++t) {
+    weights.view().decode_row(t, signs.data());
+    for (int64_t c = 0; c < kColumns; ++c) {
+      float& v = x[t * kColumns + c];
+      v = std::copysign(0.9f + 0.1f * std::min(std::abs(v), 1.0f), signs[c]);
+    }
+  }
+  Pool pool(1);
+  on_every_level([&](const KernelTable& kernels) {
+    const Matrix matrix = Matrix::pack(weights.view(), kernels, pool);
+    EXPECT_TRUE(
+        same_bits(Product{pool, kernels}.of(matrix, x, kRows), reference_product(weights, x, kRows, kernels.isa)));
+  });
+  EXPECT_FALSE(
+      same_bits(reference_product(weights, x, kRows, Isa::avx2), reference_product(weights, x, kRows, Isa::avx512)))
+      << "no sum was large enough to be rounded";
+}
+
+TEST(Matmul, avx2_and_avx512_have_the_same_bits_but_for_sums_of_128_columns) {
+  if (best_isa() != Isa::avx512) GTEST_SKIP() << "needs avx512";
+  const std::vector<float> x = random_inputs(9 * 512, 47);
+  for (int i = 0; i < quant_table_size; ++i) {
+    if (quant_table[i]->integer && quant_table[i]->integer->kind == ScaleKind::super) continue;
+    const Weights weights(*quant_table[i], 37, 512, 46);
+    Pool pool(1);
+    const auto product = [&](Isa isa, int64_t tokens) {
+      const KernelTable& kernels = kernel_table(isa);
+      return Product{pool, kernels}.of(Matrix::pack(weights.view(), kernels, pool), x, tokens);
+    };
+    for (int64_t tokens = 1; tokens <= 9; ++tokens)
+      EXPECT_TRUE(same_bits(product(Isa::avx512, tokens), product(Isa::avx2, tokens)))
+          << quant_table[i]->name << ", " << tokens << " tokens";
   }
 }
 

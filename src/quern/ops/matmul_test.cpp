@@ -488,26 +488,106 @@ TEST(Matmul, rows_of_floats_are_a_matrix) {
   }
 }
 
-TEST(Matmul, levels_round_inputs_to_the_same_bytes) {
-  std::vector<float> x = random_inputs(8 * 32, 91);
-  for (int i = 0; i < 32; ++i) {
-    x[32 + i] = 0;        // a group of zeros
-    x[64 + i] *= 1e-36f;  // one too small to matter
-    x[96 + i] *= 1e30f;
-    x[128 + i] = static_cast<float>(i - 16) * 0.5f * 127 / 127;  // midpoints: to even
+template <typename T>
+T number_at(const std::vector<std::byte>& tile, int64_t at, int64_t index) {
+  T value;
+  std::memcpy(&value, &tile[at + index * sizeof value], sizeof value);
+  return value;
+}
+
+/// NaN is NaN, whatever its bits.
+bool same_number(float a, float b) { return (std::isnan(a) && std::isnan(b)) || a == b; }
+
+/// A token in the tile as kernels/matmul.h draws it.
+void expect_rounded(std::span<const float> x, InputForm form, int tokens, int token,
+                    const std::vector<std::byte>& tile) {
+  const RoundedInputs expected(x, form);
+  for (int64_t c = 0; c < std::ssize(x); c += expected.columns) {
+    const int64_t base = c / expected.columns * input_bytes(form) * tokens;
+    for (int64_t i = 0; i < expected.columns; ++i)
+      ASSERT_EQ(number_at<int8_t>(tile, base + (i / 32 * tokens + token) * 32, i % 32), expected.q[c + i])
+          << "column " << c + i << " is " << x[c + i];
+    const float d = expected.d_of(c);
+    if (form == InputForm::per_32) {
+      const int sum = expected.sum(c, 32);
+      ASSERT_TRUE(same_number(number_at<float>(tile, base + 32 * tokens, token), d)) << c;
+      ASSERT_EQ(number_at<int32_t>(tile, base + 36 * tokens, token), -8 * sum) << c;
+      ASSERT_TRUE(same_number(number_at<float>(tile, base + 40 * tokens, token), d * static_cast<float>(sum))) << c;
+      continue;
+    }
+    ASSERT_TRUE(same_number(number_at<float>(tile, base + 136 * tokens, token), d)) << c;
+    for (int g = 0; g < 4; ++g) {
+      const int low = expected.sum(c + 32 * g, 16), high = expected.sum(c + 32 * g + 16, 16);
+      ASSERT_EQ(number_at<int16_t>(tile, base + 128 * tokens, 4 * token + g), low + high) << c;
+      ASSERT_EQ(number_at<int16_t>(tile, base + 140 * tokens, 2 * (g * tokens + token)), low) << c;
+      ASSERT_EQ(number_at<int16_t>(tile, base + 140 * tokens, 2 * (g * tokens + token) + 1), high) << c;
+      const int sums[] = {low, high, low + high};
+      for (int i = 0; i < 3; ++i)
+        ASSERT_EQ(number_at<int32_t>(tile, base + 156 * tokens, (3 * g + i) * tokens + token), -8 * sums[i]) << c;
+    }
   }
-  x[160] = std::numeric_limits<float>::infinity();
-  x[200] = -std::nanf("");
-  for (const InputForm form : {InputForm::per_32, InputForm::per_128}) {
-    std::vector<std::byte> first;
-    on_every_level([&](const KernelTable& kernels) {
-      std::vector<std::byte> tile(3 * 256 / input_columns(form) * input_bytes(form));
-      for (int token = 0; token < 3; ++token)
-        kernels.rounding->round[static_cast<int>(form)](x.data(), 256, 3, token, tile.data());
-      if (first.empty()) first = tile;
-      EXPECT_EQ(tile, first);
+}
+
+/// One token's columns by 128, each with something that rounding could get wrong.
+std::vector<float> inputs_hard_to_round() {
+  constexpr float kInfinity = std::numeric_limits<float>::infinity(), kNan = std::numeric_limits<float>::quiet_NaN();
+  constexpr float kDenormal = std::numeric_limits<float>::denorm_min(), kMost = std::numeric_limits<float>::max();
+  std::vector<float> x;
+  uint32_t seed = 91;
+  /// 128 normal numbers, changed one by one.
+  const auto add = [&](auto change) {
+    std::vector<float> group = random_inputs(128, seed++);
+    for (int i = 0; i < 128; ++i) change(i, group[i]);
+    x.insert(x.end(), group.begin(), group.end());
+  };
+  add([](int, float&) {});
+  add([](int, float& v) { v = 0; });
+  add([](int i, float& v) { v = i % 2 ? -0.0f : 0.0f; });
+  add([](int, float& v) { v *= kDenormal * 1000; });                     // nothing but denormals
+  add([](int i, float& v) { v = i % 32 == 9 ? v : v * 0x1p-130f; });     // among others
+  add([](int, float& v) { v *= 0x1p-105f; });                            // below what counts,
+  add([](int i, float& v) { v = i % 32 ? v * 0x1p-110f : 0x1p-100f; });  // just not,
+  add([](int, float& v) { v = std::nextafter(0x1p-100f, 0.0f); });       // and just
+  add([](int i, float& v) { v = i < 32 ? v : v * 0x1p-105f; });          // in some of the groups of 32
+  add([](int i, float& v) { v = i % 32 ? v * 1e30f : -kMost; });
+  add([](int i, float& v) { v = i == 40 ? kInfinity : v; });
+  add([](int i, float& v) { v = i == 127 ? -kInfinity : v; });
+  add([](int i, float& v) { v = i == 0 ? kNan : v; });
+  add([](int i, float& v) { v = i == 95 ? -kNan : i == 96 ? kInfinity : v; });
+  add([](int i, float& v) { v = i % 32 ? static_cast<float>(i - 64) + 0.5f : 127.0f; });  // midpoints: to even
+  add([](int i, float& v) {                                                               // and beside them
+    v = i % 32 ? std::nextafter(static_cast<float>(i - 64) + 0.5f, i % 2 ? 1e9f : -1e9f) : -127.0f;
+  });
+  add([](int i, float& v) { v = i % 2 ? 127.0f : -127.0f; });
+  // What is a midpoint, or the number before or behind it, by the product with 127 / largest only.
+  for (const float largest : {0.7f, 1.0f, 3.1415927f, 1e-20f, 1e20f})
+    add([&](int i, float& v) {
+      const float middle = (static_cast<float>(i - 64) + 0.5f) / (127 / largest);
+      v = i % 32 == 0 ? largest : i % 3 == 0 ? middle : std::nextafter(middle, i % 3 == 1 ? kInfinity : -kInfinity);
     });
-  }
+  return x;
+}
+
+TEST(Matmul, inputs_are_rounded_as_a_scalar_loop_does) {
+  const std::vector<float> hard = inputs_hard_to_round();
+  const int64_t columns = std::ssize(hard);
+  for (const InputForm form : {InputForm::per_32, InputForm::per_128})
+    for (int tokens = 1; tokens <= kMostTileTokens; ++tokens) {
+      std::vector<float> x;
+      for (int t = 0; t < tokens; ++t) {
+        // Other numbers in front of the same for every token.
+        const std::vector<float> first = random_inputs(128, 200 + t);
+        x.insert(x.end(), first.begin(), first.end());
+        x.insert(x.end(), hard.begin(), hard.end());
+      }
+      const int64_t all = columns + 128;
+      on_every_level([&](const KernelTable& kernels) {
+        std::vector<std::byte> tile(tokens * all / input_columns(form) * input_bytes(form));
+        for (int t = 0; t < tokens; ++t)
+          kernels.rounding->round[static_cast<int>(form)](&x[t * all], all, tokens, t, tile.data());
+        for (int t = 0; t < tokens; ++t) expect_rounded(std::span(x).subspan(t * all, all), form, tokens, t, tile);
+      });
+    }
 }
 
 TEST(Matmul, groups_that_are_not_finite_give_nan_and_others_do_not_suffer) {

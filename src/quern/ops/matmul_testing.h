@@ -21,7 +21,8 @@ namespace quern {
 struct LevelArithmetic {
   bool fused;         ///< a * b + c is rounded once, not twice
   bool float_totals;  ///< sums of 128 columns are float32, not int32
-  explicit LevelArithmetic(Isa isa) : fused(isa != Isa::x86_64_v2), float_totals(isa == Isa::avx512) {}
+  explicit LevelArithmetic(Isa isa)
+      : fused(isa != Isa::x86_64_v2), float_totals(isa == Isa::avx512 || isa == Isa::avx_vnni) {}
 
   float fma(float a, float b, float c) const { return fused ? std::fma(a, b, c) : a * b + c; }
 };

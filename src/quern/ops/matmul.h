@@ -25,6 +25,12 @@ struct InputForms {
   }
 };
 
+/// The rows that a matrix takes of a tensor: row r is the tensor's row  first + r / run * step + r % run.
+struct RowPattern {
+  int64_t first, run, step, rows;
+  int64_t row(int64_t r) const { return first + r / run * step + r % run; }
+};
+
 /// A weight matrix [rows, columns], packed at load into the form this CPU multiplies fastest. Immutable, owns its
 /// memory. `pack` is the one place that decides the form (docs/kernels.md); no bit of a weight is lost.
 class Matrix {
@@ -33,6 +39,8 @@ class Matrix {
   /// `tensor` may go away afterwards; its columns are whole blocks. Rows are packed by all threads of the pool, which
   /// must not be running a region. `kernels` stays.
   static Matrix pack(const TensorView& tensor, const KernelTable& kernels, Pool& pool);
+  /// Some rows of the tensor.
+  static Matrix pack(const TensorView& tensor, const RowPattern& rows, const KernelTable& kernels, Pool& pool);
   /// From rows of floats (transformed weights), row-major.
   static Matrix pack(std::span<const float> values, int64_t rows, int64_t columns, const KernelTable& kernels,
                      Pool& pool);

@@ -136,17 +136,19 @@ void put_scales(const PanelForm& form, const BlockNumbers& n, int row, std::byte
     for (int g = 0; g < count; ++g) put(out, (count + g) * kPanelRows + row, n.mins[g]);
 }
 
+/// Where the rows of a panel begin in the file: 16, or fewer in the last panel.
+using Rows = std::span<const std::byte* const>;
+
 /// The rows of a panel, block by block: 16 rows of a block are small enough to stay in the first-level cache between
-/// the row's order and the panel's. row_of(r) is where the bytes of row r begin; rows beyond `rows` are zeros already.
-template <typename RowOf>
-void pack_panel(const QuantType& type, const PanelForm& form, RowOf row_of, int rows, int64_t n_blocks,
-                std::byte* panel) {
+/// the row's order and the panel's. Rows behind the last are zeros already.
+void pack_panel(const QuantType& type, const PanelForm& form, Rows from, int64_t n_blocks, std::byte* panel) {
+  const int rows = static_cast<int>(from.size());
   const PackBlock pack = kPackBlock[static_cast<int>(form.codes)];
   const int words = block_groups(form.scales) * (code_bytes(form.codes) / 64);
   BlockRow all[kPanelRows];
   for (int64_t b = 0; b < n_blocks; ++b) {
     for (int r = 0; r < rows; ++r) {
-      pack(type, form, row_of(r) + b * type.block_bytes, all[r]);
+      pack(type, form, from[r] + b * type.block_bytes, all[r]);
       put_scales(form, all[r].numbers, r, panel);
     }
     std::byte* codes = panel + scale_bytes(form.scales);
@@ -187,32 +189,33 @@ int64_t panel_bytes_of(const QuantType& type, int64_t columns) {
 }  // namespace
 
 struct MatrixPacking {
-  static Matrix make(const TensorView& tensor, const KernelTable& kernels) {
+  static Matrix make(const TensorView& tensor, int64_t rows, const KernelTable& kernels) {
     Matrix m;
-    m.rows_ = tensor.shape.rows();
+    m.rows_ = rows;
     m.columns_ = tensor.shape.columns();
     m.panel_bytes_ = panel_bytes_of(*tensor.type, m.columns_);
     m.kernels_ = &kernels;
     return m;
   }
 
-  /// Calls pack(row, rows, panel memory) for every panel, on all threads. A last panel of fewer than 16 rows keeps
-  /// zeros.
+  /// Calls pack(rows, panel memory) for every panel, on all threads. A last panel of fewer than 16 rows keeps zeros.
   template <typename Pack>
-  static void fill(Matrix& m, Pool& pool, Pack pack) {
+  static void fill(Matrix& m, const TensorView& tensor, const RowPattern& pattern, Pool& pool, Pack pack) {
     // Throws where there is no address space: before the region, whose workers must not.
     m.memory_ = WeightMemory(m.bytes());
     pool.run([&](const Worker& worker) {
       const auto [begin, end] = worker.share(m.panels());
       for (int64_t panel = begin; panel < end; ++panel) {
-        const int64_t row = panel * kPanelRows;
-        pack(row, static_cast<int>(std::min<int64_t>(kPanelRows, m.rows_ - row)),
-             m.memory_.data() + panel * m.panel_bytes_);
+        const int64_t first = panel * kPanelRows;
+        const int count = static_cast<int>(std::min<int64_t>(kPanelRows, m.rows_ - first));
+        const std::byte* rows[kPanelRows];
+        for (int r = 0; r < count; ++r) rows[r] = tensor.row(pattern.row(first + r)).data();
+        pack(Rows(rows, count), m.memory_.data() + panel * m.panel_bytes_);
       }
     });
   }
 
-  static void pack_integers(Matrix& m, const TensorView& tensor, Pool& pool) {
+  static void pack_integers(Matrix& m, const TensorView& tensor, const RowPattern& pattern, Pool& pool) {
     const QuantType& type = *tensor.type;
     const PanelForm form = panel_form(type);
     QUERN_CHECK(m.kernels_->matmul->tile[static_cast<int>(form.codes)][static_cast<int>(form.scales)][0],
@@ -222,25 +225,24 @@ struct MatrixPacking {
     m.scales_ = form.scales;
     std::copy(std::begin(form.table), std::end(form.table), m.table_);
     const int64_t n_blocks = m.columns_ / type.block_elems;
-    fill(m, pool, [&](int64_t row, int rows, std::byte* panel) {
-      pack_panel(type, form, [&](int r) { return tensor.row(row + r).data(); }, rows, n_blocks, panel);
-    });
+    fill(m, tensor, pattern, pool, [&](Rows rows, std::byte* panel) { pack_panel(type, form, rows, n_blocks, panel); });
   }
 
-  static void pack_floats(Matrix& m, const TensorView& tensor, Pool& pool) {
+  static void pack_floats(Matrix& m, const TensorView& tensor, const RowPattern& pattern, Pool& pool) {
     const QuantType& type = *tensor.type;
     m.floats_ = float_form(type);
-    fill(m, pool, [&](int64_t row, int rows, std::byte* panel) {
+    fill(m, tensor, pattern, pool, [&](Rows rows, std::byte* panel) {
+      const int n = static_cast<int>(rows.size());
       if (m.floats_ != FloatForm::f32) {
         const auto copy = [&](int r, int64_t k, int64_t count, uint16_t* out) {
-          std::memcpy(out, tensor.row(row + r).data() + k * 2, count * 2);
+          std::memcpy(out, rows[r] + k * 2, count * 2);
         };
-        return interleave<uint16_t>(rows, m.columns_, copy, panel);
+        return interleave<uint16_t>(n, m.columns_, copy, panel);
       }
       const auto decode = [&](int r, int64_t k, int64_t count, float* out) {
-        type.decode(tensor.row(row + r).data() + k * type.block_bytes, out, count);
+        type.decode(rows[r] + k * type.block_bytes, out, count);
       };
-      interleave<float>(rows, m.columns_, decode, panel);
+      interleave<float>(n, m.columns_, decode, panel);
     });
   }
 };
@@ -250,14 +252,20 @@ int64_t Matrix::packed_bytes(const QuantType& type, int64_t rows, int64_t column
 }
 
 Matrix Matrix::pack(const TensorView& tensor, const KernelTable& kernels, Pool& pool) {
+  const int64_t rows = tensor.shape.rows();
+  return pack(tensor, RowPattern{.first = 0, .run = rows, .step = rows, .rows = rows}, kernels, pool);
+}
+
+Matrix Matrix::pack(const TensorView& tensor, const RowPattern& rows, const KernelTable& kernels, Pool& pool) {
   const QuantType& type = *tensor.type;
   QUERN_CHECK(tensor.shape.columns() % type.block_elems == 0, "rows are whole blocks");
   QUERN_CHECK(type.integer || type.block_elems == 1, "a type of blocks has an integer form");
-  Matrix m = MatrixPacking::make(tensor, kernels);
+  QUERN_CHECK(rows.rows == 0 || rows.row(rows.rows - 1) < tensor.shape.rows(), "rows are rows of the tensor");
+  Matrix m = MatrixPacking::make(tensor, rows.rows, kernels);
   if (type.integer)
-    MatrixPacking::pack_integers(m, tensor, pool);
+    MatrixPacking::pack_integers(m, tensor, rows, pool);
   else
-    MatrixPacking::pack_floats(m, tensor, pool);
+    MatrixPacking::pack_floats(m, tensor, rows, pool);
   return m;
 }
 

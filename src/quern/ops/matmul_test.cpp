@@ -261,6 +261,27 @@ TEST_P(MatmulOfType, takes_the_memory_that_was_foretold) {
     }
 }
 
+TEST_P(MatmulOfType, takes_rows_of_a_tensor_by_a_pattern) {
+  constexpr int64_t kRun = 5, kGroups = 7, kColumns = 256;  // runs end anywhere in a panel
+  const Weights whole(*GetParam(), 2 * kGroups * kRun, kColumns, 26);
+  const std::vector<float> x = random_inputs(2 * kColumns, 27);
+  Pool pool(2);
+  const KernelTable& kernels = kernel_table(best_isa());
+  for (int64_t half : {0, 1}) {
+    Weights copy = whole;
+    copy.rows = kGroups * kRun;
+    copy.data.clear();
+    for (int64_t r = 0; r < whole.rows; ++r)
+      if (const auto row = whole.view().row(r); r / kRun % 2 == half)
+        copy.data.insert(copy.data.end(), row.begin(), row.end());
+    const RowPattern pattern{.first = half * kRun, .run = kRun, .step = 2 * kRun, .rows = kGroups * kRun};
+    const Matrix matrix = Matrix::pack(whole.view(), pattern, kernels, pool);
+    EXPECT_EQ(matrix.rows(), kGroups * kRun);
+    Product product{pool, kernels};
+    EXPECT_EQ(product.of(matrix, x, 2), product.of(Matrix::pack(copy.view(), kernels, pool), x, 2)) << half;
+  }
+}
+
 // The one list of them: whoever judges what fits into memory by the size of a file is wrong for these, and
 // docs/kernels.md names them.
 TEST(Matrix, types_that_grow_when_packed_are_these) {

@@ -45,8 +45,9 @@ Result<AttentionBlock> AttentionBlock::load(Loader& loader, int layer, const Att
   const Presence qk_norm = spec.qk_norm ? Presence::required : Presence::absent;
   QUERN_TRY(block.norm_, loader.norm(kNorm, layer, spec.n_embd, spec.norm_offset));
   if (spec.gated) {
-    QUERN_TRY(block.q_, loader.matrix_half(kQ, layer, spec.n_head, spec.key_width, spec.n_embd, 0));
-    QUERN_TRY(block.gate_, loader.matrix_half(kQ, layer, spec.n_head, spec.key_width, spec.n_embd, 1));
+    QUERN_TRY(auto halves, loader.matrix_halves(kQ, layer, spec.n_head, spec.key_width, spec.n_embd));
+    block.q_ = std::move(halves[0]);
+    block.gate_ = std::move(halves[1]);
   } else {
     QUERN_TRY(block.q_, loader.matrix(kQ, layer, spec.q_width(), spec.n_embd));
   }

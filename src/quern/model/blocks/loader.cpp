@@ -2,7 +2,6 @@
 #include "quern/model/blocks/loader.h"
 
 #include <algorithm>
-#include <cstring>
 #include <string>
 
 namespace quern {
@@ -19,16 +18,28 @@ Status Loader::report(int64_t bytes) {
 
 Status Loader::finish() { return report(total_bytes_); }
 
-Result<Matrix> Loader::pack(const TensorView& view) {
+Matrix Loader::pack_rows(const TensorView& view, const RowPattern& rows) {
   if (context_.weights == Weights::outline) {
     // An imagined tensor has no data, and no file bounds its size.
-    if (!view.data.empty()) weight_bytes_ += Matrix::packed_bytes(*view.type, view.shape.rows(), view.shape.columns());
+    if (!view.data.empty()) weight_bytes_ += Matrix::packed_bytes(*view.type, rows.rows, view.shape.columns());
     return Matrix();
   }
-  Matrix matrix = Matrix::pack(view, context_.kernels, context_.pool);
+  Matrix matrix = Matrix::pack(view, rows, context_.kernels, context_.pool);
   weight_bytes_ += matrix.bytes();
-  source_.let_go(view.data);  // memory holds one copy of the weights
-  QUERN_TRY_STATUS(report(static_cast<int64_t>(view.data.size())));
+  return matrix;
+}
+
+/// All of it is packed: memory holds one copy of the weights.
+Status Loader::let_go(const TensorView& view) {
+  if (context_.weights == Weights::outline) return {};
+  source_.let_go(view.data);
+  return report(static_cast<int64_t>(view.data.size()));
+}
+
+Result<Matrix> Loader::pack(const TensorView& view) {
+  const int64_t rows = view.shape.rows();
+  Matrix matrix = pack_rows(view, {.first = 0, .run = rows, .step = rows, .rows = rows});
+  QUERN_TRY_STATUS(let_go(view));
   return matrix;
 }
 
@@ -57,18 +68,15 @@ Result<std::optional<Matrix>> Loader::matrix_if(TensorName name, int layer, int6
   return std::optional(std::move(matrix));
 }
 
-Result<Matrix> Loader::matrix_half(TensorName name, int layer, int64_t groups, int64_t rows, int64_t columns,
-                                   int half) {
+Result<std::array<Matrix, 2>> Loader::matrix_halves(TensorName name, int layer, int64_t groups, int64_t rows,
+                                                    int64_t columns) {
   QUERN_TRY(const TensorView view, source_.tensor(name, layer, {columns, 2 * groups * rows}));
-  std::vector<std::byte> gathered;
-  if (context_.weights == Weights::packed) {
-    const int64_t piece = view.type->row_bytes(columns) * rows;
-    gathered.resize(groups * piece);
-    for (int64_t i = 0; i < groups; ++i)
-      std::memcpy(gathered.data() + i * piece, view.row((2 * i + half) * rows).data(), piece);
-  }
-  return pack_counted(
-      {view.type, {columns, groups * rows}, gathered.empty() ? view.data.first(view.data.size() / 2) : gathered});
+  parameters_ += view.shape.elements();
+  std::array<Matrix, 2> halves;
+  for (int half = 0; half < 2; ++half)
+    halves[half] = pack_rows(view, {.first = half * rows, .run = rows, .step = 2 * rows, .rows = groups * rows});
+  QUERN_TRY_STATUS(let_go(view));
+  return halves;
 }
 
 Result<std::vector<Matrix>> Loader::pack_experts(const RouterSpec& router,

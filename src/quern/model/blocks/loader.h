@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 #pragma once
 
+#include <array>
 #include <cstdint>
 #include <optional>
 #include <span>
@@ -33,9 +34,10 @@ class Loader {
   /// A matrix y = W x of `rows` outputs.
   Result<Matrix> matrix(TensorName name, int layer, int64_t rows, int64_t columns);
   Result<std::optional<Matrix>> matrix_if(TensorName name, int layer, int64_t rows, int64_t columns, Presence presence);
-  /// One of two matrices whose rows alternate in a tensor of 2 * groups * rows rows: `rows` of the first, as many of
-  /// the second, and so on.
-  Result<Matrix> matrix_half(TensorName name, int layer, int64_t groups, int64_t rows, int64_t columns, int half);
+  /// Two matrices whose rows alternate in a tensor of 2 * groups * rows rows: `rows` of the first, as many of the
+  /// second, and so on.
+  Result<std::array<Matrix, 2>> matrix_halves(TensorName name, int layer, int64_t groups, int64_t rows,
+                                              int64_t columns);
   /// A matrix [rows, columns] of each expert of a router: a part of the expert's rows in a tensor {columns,
   /// parts * rows, n_expert}. None where no weights are packed.
   Result<std::vector<Matrix>> expert_slices(TensorName name, int layer, const RouterSpec& router, int64_t rows,
@@ -66,6 +68,8 @@ class Loader {
 
  private:
   Result<std::optional<TensorView>> look_up(TensorName name, int layer, const Shape& shape, Presence presence);
+  Matrix pack_rows(const TensorView& view, const RowPattern& rows);
+  Status let_go(const TensorView& view);
   Result<Matrix> pack_counted(const TensorView& view);
   Result<std::vector<Matrix>> pack_experts(const RouterSpec& router, FunctionRef<Result<TensorView>(int)> view_of);
   Status report(int64_t bytes);

@@ -228,4 +228,8 @@ void File::let_go(std::span<const std::byte> piece) const {
   for (const MappedFile& map : impl_->maps) map.let_go(piece);
 }
 
+void File::read_ahead(const std::byte* from, size_t bytes) const {
+  for (const MappedFile& map : impl_->maps) map.read_ahead(from, bytes);
+}
+
 }  // namespace quern::gguf

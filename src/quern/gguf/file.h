@@ -80,8 +80,9 @@ class File {
   uint32_t version() const;
   int64_t file_bytes() const;  ///< of all parts
   std::span<const std::filesystem::path> paths() const;
-  /// See MappedFile::let_go.
+  /// See MappedFile.
   void let_go(std::span<const std::byte> piece) const;
+  void read_ahead(const std::byte* from, size_t bytes) const;
 
  private:
   struct Impl;

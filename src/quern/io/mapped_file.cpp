@@ -6,6 +6,7 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
+#include <algorithm>
 #include <cerrno>
 #include <functional>
 #include <utility>
@@ -45,6 +46,13 @@ Result<OpenFile> open_regular(const std::filesystem::path& path) {
   return OpenFile{std::move(file), static_cast<size_t>(facts.st_size)};
 }
 
+/// Of whole pages.
+void advise(const std::byte* from, size_t bytes, int advice) {
+  static const uintptr_t page = static_cast<uintptr_t>(::sysconf(_SC_PAGESIZE));
+  const uintptr_t begin = reinterpret_cast<uintptr_t>(from) / page * page;
+  ::madvise(reinterpret_cast<void*>(begin), reinterpret_cast<uintptr_t>(from) + bytes - begin, advice);
+}
+
 Error too_large(const std::filesystem::path& path, size_t limit, size_t size) {
   return make_error(ErrorCode::unsupported, "{}: expected at most {} bytes, found {}", path.string(), limit, size);
 }
@@ -79,10 +87,16 @@ void MappedFile::let_go(std::span<const std::byte> piece) const {
   const auto outside = std::less<const std::byte*>();
   if (piece.empty() || outside(piece.data(), data_) || outside(data_ + size_, piece.data() + piece.size())) return;
   // Pages at the ends are shared with neighbours, who read them again from the system's cache if they must.
-  const uintptr_t page = static_cast<uintptr_t>(::sysconf(_SC_PAGESIZE));
-  const uintptr_t begin = reinterpret_cast<uintptr_t>(piece.data()) / page * page;
-  ::madvise(reinterpret_cast<void*>(begin), reinterpret_cast<uintptr_t>(piece.data()) + piece.size() - begin,
-            MADV_DONTNEED);
+  advise(piece.data(), piece.size(), MADV_DONTNEED);
+}
+
+void MappedFile::read_ahead(const std::byte* from, size_t bytes) const {
+  const auto outside = std::less<const std::byte*>();
+  if (outside(from, data_) || !outside(from, data_ + size_)) return;
+  // One request reads no more than the read-ahead of the device, 128 KiB almost everywhere, and forgets the rest.
+  constexpr size_t kRequest = 128 << 10;
+  bytes = std::min(bytes, static_cast<size_t>(data_ + size_ - from));
+  for (size_t at = 0; at < bytes; at += kRequest) advise(from + at, std::min(kRequest, bytes - at), MADV_WILLNEED);
 }
 
 Result<std::string> read_text_file(const std::filesystem::path& path, size_t limit) {

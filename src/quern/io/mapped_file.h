@@ -23,6 +23,9 @@ class MappedFile {
   /// A piece that will hardly be read again: its pages no longer count as this process's memory (the system keeps them
   /// while it has room). Reading still works. Nothing happens to what lies outside the file.
   void let_go(std::span<const std::byte> piece) const;
+  /// Asks the system to read up to `bytes` from `from` on into its cache, in the background and as far as the file
+  /// goes. Nothing happens if `from` lies outside the file.
+  void read_ahead(const std::byte* from, size_t bytes) const;
 
  private:
   const std::byte* data_ = nullptr;

@@ -77,6 +77,23 @@ TEST_F(Files, pages_let_go_leave_memory_and_can_be_read_again) {
   EXPECT_EQ(std::count(elsewhere.begin(), elsewhere.end(), std::byte{1}), std::ssize(elsewhere));
 }
 
+TEST_F(Files, reading_ahead_is_a_wish_and_changes_nothing) {
+  const size_t page = static_cast<size_t>(::sysconf(_SC_PAGESIZE));
+  for (size_t size : {size_t{1}, 3 * page + 5, size_t{1} << 20}) {
+    const fs::path path = dir_ / "file";
+    std::ofstream(path, std::ios::binary) << std::string(size, 'x');
+    const auto file = MappedFile::open(path);
+    ASSERT_TRUE(file);
+    const std::byte* const data = file->bytes().data();
+    for (size_t first : {size_t{0}, size - 1, size, size / 2})
+      for (size_t bytes : {size_t{0}, size_t{1}, size, SIZE_MAX}) file->read_ahead(data + first, bytes);
+    const std::vector<std::byte> elsewhere(8 * page, std::byte{1});
+    file->read_ahead(elsewhere.data(), elsewhere.size());
+    EXPECT_EQ(std::count(file->bytes().begin(), file->bytes().end(), std::byte{'x'}), std::ssize(file->bytes()));
+  }
+  MappedFile().read_ahead(nullptr, 100);
+}
+
 TEST_F(Files, only_regular_files_are_read) {
   ASSERT_EQ(::mkfifo((dir_ / "pipe").c_str(), 0600), 0);
   const std::pair<fs::path, std::string> cases[] = {

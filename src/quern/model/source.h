@@ -75,6 +75,10 @@ class ModelSource {
   std::string name(TensorName name, int layer) const;
   /// The bytes of a tensor, or a part of them, have been taken: MappedFile::let_go.
   void let_go(std::span<const std::byte> data) const { is_gguf() ? file_->let_go(data) : folder_->let_go(data); }
+  /// Those bytes, and what follows in the same file, are wanted soon: MappedFile::read_ahead.
+  void read_ahead(const std::byte* from, size_t bytes) const {
+    is_gguf() ? file_->read_ahead(from, bytes) : folder_->read_ahead(from, bytes);
+  }
 
   struct Asked {
     std::string name;

@@ -186,6 +186,10 @@ void Folder::let_go(std::span<const std::byte> piece) const {
   for (const MappedFile& map : impl_->maps) map.let_go(piece);
 }
 
+void Folder::read_ahead(const std::byte* from, size_t bytes) const {
+  for (const MappedFile& map : impl_->maps) map.read_ahead(from, bytes);
+}
+
 std::optional<fs::path> Folder::tokenizer_json() const {
   const fs::path path = impl_->path / "tokenizer.json";
   return is_file(path) ? std::optional(path) : std::nullopt;

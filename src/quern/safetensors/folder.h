@@ -39,8 +39,9 @@ class Folder {
   const Tensor* find(std::string_view name) const;
   const std::filesystem::path& path() const;
   int64_t file_bytes() const;
-  /// See MappedFile::let_go.
+  /// See MappedFile.
   void let_go(std::span<const std::byte> piece) const;
+  void read_ahead(const std::byte* from, size_t bytes) const;
 
   std::optional<std::filesystem::path> tokenizer_json() const;
   std::optional<std::filesystem::path> tokenizer_config() const;

@@ -24,9 +24,21 @@ Matrix Loader::pack_rows(const TensorView& view, const RowPattern& rows) {
     if (!view.data.empty()) weight_bytes_ += Matrix::packed_bytes(*view.type, rows.rows, view.shape.columns());
     return Matrix();
   }
+  read_ahead(view);
   Matrix matrix = Matrix::pack(view, rows, context_.kernels, context_.pool);
   weight_bytes_ += matrix.bytes();
   return matrix;
+}
+
+/// Without it a cold start reads at the pace of page faults, each of which waits for its own piece. A file has its
+/// tensors about in the order in which a model takes them, so what lies behind this one is next; a jump begins anew.
+void Loader::read_ahead(const TensorView& view) {
+  constexpr uintptr_t kAhead = 64 << 20;
+  const uintptr_t begin = reinterpret_cast<uintptr_t>(view.data.data()), end = begin + view.data.size() + kAhead;
+  if (begin < ahead_begin_ || begin > ahead_end_) ahead_begin_ = ahead_end_ = begin;
+  if (end < ahead_end_ + kAhead / 2) return;  // few calls, however many small tensors
+  source_.read_ahead(reinterpret_cast<const std::byte*>(ahead_end_), end - ahead_end_);
+  ahead_end_ = end;
 }
 
 /// All of it is packed: memory holds one copy of the weights.

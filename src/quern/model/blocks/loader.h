@@ -70,6 +70,7 @@ class Loader {
   Result<std::optional<TensorView>> look_up(TensorName name, int layer, const Shape& shape, Presence presence);
   Matrix pack_rows(const TensorView& view, const RowPattern& rows);
   Status let_go(const TensorView& view);
+  void read_ahead(const TensorView& view);
   Result<Matrix> pack_counted(const TensorView& view);
   Result<std::vector<Matrix>> pack_experts(const RouterSpec& router, FunctionRef<Result<TensorView>(int)> view_of);
   Status report(int64_t bytes);
@@ -77,6 +78,7 @@ class Loader {
   const ModelSource& source_;
   const LoadContext& context_;
   int64_t total_bytes_ = 0, done_bytes_ = 0;
+  uintptr_t ahead_begin_ = 0, ahead_end_ = 0;  // what was asked for from the disk; the end may lie behind the file's
   int64_t parameters_ = 0, weight_bytes_ = 0;
   int64_t idle_parameters_ = 0, idle_bytes_ = 0;  // of them
 };

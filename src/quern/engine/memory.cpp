@@ -23,6 +23,9 @@ constexpr int64_t kLeastTokens = 64;
 /// Tokens of the largest step.
 constexpr int64_t kStepTokens = 512;
 
+/// Of the largest step, whatever its sequences.
+int64_t scratch_bytes(const Model& model) { return kStepTokens * model.info().token_bytes + 4 * model.info().n_vocab; }
+
 std::optional<int64_t> read_number(const fs::path& path) {
   std::ifstream in(path);
   int64_t n = 0;
@@ -89,9 +92,8 @@ int64_t memory_room(int64_t budget_bytes) { return budget_bytes > 0 ? budget_byt
 
 int64_t memory_needed(const Model& model, KvType kv, int64_t tokens, int sequences) {
   const int64_t checkpoints = checkpoint_bytes(model.state(), kv);
-  const int64_t scratch = kStepTokens * model.info().token_bytes + 4 * model.info().n_vocab;
   // The blobs of a step are copies while a checkpoint holds the ones before it: one more of them.
-  return scratch +
+  return scratch_bytes(model) +
          sequences * (state_bytes(model.state(), kv, tokens, kStepTokens) + (kSessionCheckpoints + 1) * checkpoints);
 }
 
@@ -99,7 +101,9 @@ Result<ContextPlan> plan_context(const Model& model, KvType kv, int64_t wanted, 
   const auto need = [&](int64_t tokens) { return memory_needed(model, kv, tokens, sequences); };
   const int64_t trained = std::max(model.info().context_length, kLeastTokens);
   const int64_t tokens = wanted > 0 ? wanted : trained;
-  if (need(tokens) <= room) return ContextPlan{tokens, need(tokens), false};
+  // What is given to pages here could not be taken by the scratch of a step any more.
+  const auto state = [&](int64_t n) { return need(n) - scratch_bytes(model); };
+  if (need(tokens) <= room) return ContextPlan{tokens, state(tokens), false};
   if (wanted > 0)
     return make_error(ErrorCode::out_of_memory, "a context of {} tokens: needs {} MiB, {} MiB are there", wanted,
                       need(tokens) >> 20, std::max<int64_t>(room, 0) >> 20);
@@ -115,7 +119,7 @@ Result<ContextPlan> plan_context(const Model& model, KvType kv, int64_t wanted, 
   if (low < kLeastTokens)
     return make_error(ErrorCode::out_of_memory, "context: {} tokens need {} MiB, {} MiB are left beside the weights",
                       kLeastTokens, need(kLeastTokens) >> 20, std::max<int64_t>(room, 0) >> 20);
-  return ContextPlan{low, need(low), true};
+  return ContextPlan{low, state(low), true};
 }
 
 }  // namespace quern

@@ -22,7 +22,7 @@ int64_t memory_needed(const Model& model, KvType kv, int64_t tokens, int sequenc
 /// How long a context may be and what its state may take.
 struct ContextPlan {
   int64_t tokens;        ///< of one sequence
-  int64_t state_bytes;   ///< budget of pages and blobs for the sequences and their checkpoints
+  int64_t state_bytes;   ///< budget of pages and blobs for the sequences and their checkpoints; scratch is beside it
   bool limited = false;  ///< fewer tokens than the model was trained for, because of memory
 };
 

@@ -4,7 +4,11 @@
 #include <gtest/gtest.h>
 #include <unistd.h>
 
+#include <algorithm>
 #include <fstream>
+#include <vector>
+
+#include "quern/engine/sequence.h"
 
 namespace quern {
 namespace {
@@ -99,6 +103,28 @@ TEST(PlanContext, shortens_to_the_longest_that_fits) {
     EXPECT_LE(memory_needed(model, KvType::bf16, plan->tokens), room);
     EXPECT_GT(memory_needed(model, KvType::bf16, plan->tokens + kKvPageTokens), room);
   }
+}
+
+// A store that may fill all of the room with pages leaves a step nothing to work in.
+TEST(PlanContext, leaves_the_scratch_of_a_step_beside_the_state) {
+  const Outline model;
+  constexpr int64_t kScratch = int64_t{512} * 4096 + 4 * 1000;  // a step's tokens, a row of logits
+  for (int sequences : {1, 3}) {
+    constexpr int64_t kRoom = 33 << 20;
+    auto plan = plan_context(model, KvType::bf16, 0, kRoom, sequences);
+    ASSERT_TRUE(plan) << plan.error().message;
+    EXPECT_LE(plan->state_bytes + kScratch, kRoom);
+    EXPECT_EQ(plan->state_bytes + kScratch, memory_needed(model, KvType::bf16, plan->tokens, sequences));
+    StateStore store(model.state(), KvType::bf16, plan->state_bytes);
+    std::vector<Sequence> all(sequences, Sequence(store));
+    for (Sequence& sequence : all)
+      for (int64_t left = plan->tokens; left > 0; left -= 512) {
+        ASSERT_TRUE(sequence.prepare(std::min<int64_t>(left, 512)));
+        sequence.commit(std::min<int64_t>(left, 512));
+      }
+  }
+  EXPECT_EQ(plan_context(model, KvType::bf16, 640, int64_t{1} << 40)->state_bytes + kScratch,
+            memory_needed(model, KvType::bf16, 640));
 }
 
 TEST(PlanContext, refuses_what_does_not_fit_with_both_sizes) {

@@ -1,14 +1,13 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "quern/engine/page_pool.h"
 
+#include <algorithm>
 #include <cstring>
-#include <new>
 #include <utility>
 
+#include "quern/tensor/huge_pages.h"
+
 namespace quern {
-namespace {
-constexpr std::align_val_t kAlign{64};
-}
 
 bool MemoryBudget::take(int64_t bytes) {
   if (bytes > limit_ - used_)
@@ -32,13 +31,11 @@ PageRef::~PageRef() {
   if (pool_) pool_->release(index_);
 }
 
-std::byte* PageRef::data() const { return pool_ ? pool_->slots_[index_].data.get() : nullptr; }
+std::byte* PageRef::data() const { return pool_ ? pool_->slots_[index_].data : nullptr; }
 
 std::span<std::byte> PageRef::bytes() const { return {data(), static_cast<size_t>(pool_ ? pool_->page_bytes_ : 0)}; }
 
 bool PageRef::shared() const { return pool_ && pool_->slots_[index_].refs > 1; }
-
-void PagePool::Free::operator()(std::byte* p) const { ::operator delete[](p, kAlign); }
 
 PagePool::PagePool(int64_t page_bytes, MemoryBudget& budget) : page_bytes_(page_bytes), budget_(budget) {
   budget_.pools_.push_back(this);
@@ -52,7 +49,7 @@ PagePool::~PagePool() {
 
 void PagePool::trim() {
   for (int index : free_) {
-    slots_[index].data.reset();
+    give_back_pages(slots_[index].data, page_bytes_);
     budget_.give(page_bytes_);
     empty_.push_back(index);
   }
@@ -65,19 +62,10 @@ Result<PageRef> PagePool::get() {
       return make_error(ErrorCode::out_of_memory,
                         "context memory: expected at most {} bytes, found {} in use and {} more needed",
                         budget_.limit(), budget_.used(), page_bytes_);
-    auto* data = static_cast<std::byte*>(::operator new[](page_bytes_, kAlign, std::nothrow));
-    if (!data) {
+    if (empty_.empty() && !add_slot()) {
       budget_.give(page_bytes_);
       return make_error(ErrorCode::out_of_memory, "context memory: no room for a page of {} bytes", page_bytes_);
     }
-    std::memset(data, 0, page_bytes_);
-    if (empty_.empty()) {
-      empty_.push_back(static_cast<int>(slots_.size()));
-      slots_.push_back({nullptr, 0});
-      free_.reserve(slots_.capacity());  // giving back allocates nothing
-      empty_.reserve(slots_.capacity());
-    }
-    slots_[empty_.back()].data.reset(data);
     free_.push_back(empty_.back());
     empty_.pop_back();
   }
@@ -85,6 +73,24 @@ Result<PageRef> PagePool::get() {
   free_.pop_back();
   slots_[index].refs = 1;
   return PageRef(this, index);
+}
+
+bool PagePool::add_slot() {
+  const int64_t stride = (page_bytes_ + 63) / 64 * 64;
+  if (rest_pages_ == 0) {
+    rest_pages_ = std::max<int64_t>(kHugePage / stride, 8);
+    std::shared_ptr<std::byte> slab = map_huge_pages(rest_pages_ * stride);
+    if (!slab) return rest_pages_ = 0, false;
+    rest_ = slab.get();
+    slabs_.push_back(std::move(slab));
+  }
+  slots_.push_back({rest_, 0});
+  rest_ += stride;
+  --rest_pages_;
+  free_.reserve(slots_.capacity());  // giving back allocates nothing
+  empty_.reserve(slots_.capacity());
+  empty_.push_back(static_cast<int>(slots_.size()) - 1);
+  return true;
 }
 
 Result<PageRef> PagePool::copy(const PageRef& page) {

@@ -52,9 +52,10 @@ class PageRef {
   int index_ = 0;
 };
 
-/// Pages of one size, 64-byte aligned, zeroed when they are new. Freed pages are kept for the next `get`, until another
-/// pool of the same budget needs the room.
-/// Engine thread only; outlives its PageRefs.
+/// Pages of one size, 64-byte aligned, their content undefined. They lie side by side on huge pages, and a new one is
+/// not touched: its memory comes from the worker that first writes to it, not all from the engine's thread beforehand.
+/// Freed pages are kept for the next `get`, until another pool of the same budget needs the room. The budget counts
+/// pages; the last huge page of a pool may hold room for more. Engine thread only; outlives its PageRefs.
 class PagePool {
  public:
   PagePool(int64_t page_bytes, MemoryBudget& budget);
@@ -75,20 +76,22 @@ class PagePool {
 
  private:
   friend class PageRef;
-  struct Free {
-    void operator()(std::byte* p) const;
-  };
   struct Slot {
-    std::unique_ptr<std::byte[], Free> data;
+    std::byte* data;
     int refs;
   };
+  /// One more empty slot; false without address space.
+  bool add_slot();
   void release(int index);
 
   const int64_t page_bytes_;  // constant after construction
   MemoryBudget& budget_;
+  std::vector<std::shared_ptr<std::byte>> slabs_;  // where the pages lie
+  std::byte* rest_ = nullptr;                      // of the last slab: room for as many more pages
+  int64_t rest_pages_ = 0;
   std::vector<Slot> slots_;
   std::vector<int> free_;   // slots with an idle page
-  std::vector<int> empty_;  // slots without a page
+  std::vector<int> empty_;  // slots whose page has no memory
 };
 
 }  // namespace quern

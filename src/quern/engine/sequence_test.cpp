@@ -2,8 +2,12 @@
 #include "quern/engine/sequence.h"
 
 #include <gtest/gtest.h>
+#include <sys/mman.h>
+#include <unistd.h>
 
+#include <algorithm>
 #include <cmath>
+#include <cstring>
 #include <random>
 
 #include "quern/engine/checkpoint_file.h"
@@ -224,6 +228,59 @@ TEST(Sequence, an_abandoned_step_leaves_nothing_that_a_fork_could_share) {
   feed(store, fork, {4, 0, 4});
   expect_holds(store, twin);
   expect_holds(store, fork);
+}
+
+/// System pages of `bytes` that have memory.
+int64_t touched(std::span<const std::byte> bytes) {
+  const auto page = static_cast<uintptr_t>(::sysconf(_SC_PAGESIZE));
+  const uintptr_t begin = (reinterpret_cast<uintptr_t>(bytes.data()) + page - 1) / page * page;
+  const uintptr_t end = (reinterpret_cast<uintptr_t>(bytes.data()) + bytes.size()) / page * page;
+  if (end <= begin) return 0;
+  std::vector<unsigned char> in_memory((end - begin) / page);
+  EXPECT_EQ(::mincore(reinterpret_cast<void*>(begin), end - begin, in_memory.data()), 0);
+  return std::count_if(in_memory.begin(), in_memory.end(), [](unsigned char m) { return m & 1; });
+}
+
+TEST(PagePool, memory_comes_with_the_first_write_and_goes_with_a_trim) {
+  for (int64_t bytes : {int64_t{100}, int64_t{5000}, int64_t{256} << 10, int64_t{3} << 20}) {
+    MemoryBudget budget(64 << 20);
+    PagePool pool(bytes, budget);
+    std::vector<PageRef> pages;
+    for (int i = 0; i < 20; ++i) {
+      pages.push_back(*pool.get());
+      EXPECT_EQ(touched(pages.back().bytes()), 0) << bytes;
+      EXPECT_EQ(reinterpret_cast<uintptr_t>(pages.back().data()) % 64, 0u);
+    }
+    for (size_t i = 0; i < pages.size(); ++i) std::memset(pages[i].data(), static_cast<int>(i), bytes);
+    for (size_t i = 0; i < pages.size(); ++i) {
+      EXPECT_EQ(pages[i].bytes().front(), std::byte(i));
+      EXPECT_EQ(pages[i].bytes().back(), std::byte(i));
+    }
+    EXPECT_EQ(budget.used(), 20 * bytes);
+    const std::span<std::byte> last = pages.back().bytes();
+    pages.erase(pages.begin() + 1, pages.end());
+    EXPECT_EQ(budget.used(), 20 * bytes);
+    pool.trim();
+    EXPECT_EQ(budget.used(), bytes);
+    EXPECT_EQ(touched(last), 0) << bytes;
+    EXPECT_EQ(pages[0].bytes().back(), std::byte{0});
+    std::vector<const std::byte*> places;
+    for (int i = 1; i < 20; ++i) pages.push_back(*pool.get());
+    for (const PageRef& page : pages) places.push_back(page.data());
+    std::sort(places.begin(), places.end());
+    EXPECT_EQ(std::unique(places.begin(), places.end()), places.end());
+    EXPECT_EQ(budget.used(), 20 * bytes);
+  }
+}
+
+TEST(PagePool, more_than_the_address_space_is_an_error_that_takes_nothing) {
+  MemoryBudget budget(int64_t{1} << 62);
+  PagePool pool(int64_t{1} << 57, budget);
+  auto page = pool.get();
+  ASSERT_FALSE(page);
+  EXPECT_EQ(page.error().code, ErrorCode::out_of_memory);
+  EXPECT_EQ(budget.used(), 0);
+  EXPECT_EQ(pool.in_use(), 0);
 }
 
 TEST(PagePool, idle_pages_of_one_size_make_room_for_another) {

@@ -1,32 +1,24 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "quern/ops/matmul_memory.h"
 
-#include <sys/mman.h>
-
 #include <mutex>
 #include <new>
+
+#include "quern/tensor/huge_pages.h"
 
 namespace quern {
 namespace {
 
-constexpr int64_t kHugePage = 2 << 20;
 constexpr int64_t kShared = 32 << 20;
 constexpr int64_t kAlign = 64;
 
 constexpr int64_t round_up(int64_t n, int64_t unit) { return (n + unit - 1) / unit * unit; }
 
-/// `bytes`, a multiple of a huge page, at such a multiple: otherwise the first and last pages would be small ones.
+/// Of whole huge pages.
 std::shared_ptr<std::byte> map(int64_t bytes) {
-  const int64_t room = bytes + kHugePage;
-  void* p = mmap(nullptr, room, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
-  if (p == MAP_FAILED) throw std::bad_alloc();
-  std::byte* const first = static_cast<std::byte*>(p);
-  std::byte* const start =
-      first + (round_up(reinterpret_cast<intptr_t>(first), kHugePage) - reinterpret_cast<intptr_t>(first));
-  if (start != first) munmap(first, start - first);
-  if (start + bytes != first + room) munmap(start + bytes, first + room - (start + bytes));
-  madvise(start, bytes, MADV_HUGEPAGE);  // a wish: without it everything works, only slower
-  return {start, [bytes](std::byte* q) { munmap(q, bytes); }};
+  std::shared_ptr<std::byte> mapping = map_huge_pages(bytes);
+  if (!mapping) throw std::bad_alloc();
+  return mapping;
 }
 
 /// An allocator, and like every allocator one for the process. A matrix of a small model is less than a huge page; with

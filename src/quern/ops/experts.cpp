@@ -190,9 +190,9 @@ void experts_down(const Worker& worker, const KernelTable& kernels, const Expert
                   const Activations& x, float* out, float* y) {
   const int64_t n_embd = experts.down[0].rows(), panels = panels_of(experts.down[0]);
   const std::span<const int> begins = slots.begins;
-  // Every piece takes all inputs through the cache: of many tokens it should be long.
+  // Every piece takes all inputs through the cache: of more than a tile of tokens it should be long.
   const bool long_pieces =
-      slots.tokens > kFewTokens && worker.shares_fairly((panels + kPiecePanels - 1) / kPiecePanels);
+      slots.tokens > kMostTileTokens && worker.shares_fairly((panels + kPiecePanels - 1) / kPiecePanels);
   worker.work_through(panels, long_pieces ? kPiecePanels : kGrain, panels, [&](int64_t begin, int64_t end) {
     float* const mine = out + slots.tokens * begin * kPanelRows;  // an expert has at most one slot of each token
     for (int e = 0; e + 1 < static_cast<int>(begins.size()); ++e) {

@@ -86,6 +86,16 @@ void decode(benchmark::State& state) {
        "bytes");
 }
 
+/// A prompt of 512 tokens behind others, as the next part of a long one.
+void prefill_behind(benchmark::State& state) {
+  constexpr int kTokens = 512;
+  const double before = static_cast<double>(state.range(5));
+  step(state, state.range(5), kTokens,
+       kTokens * (before + (kTokens + 1) / 2.0) * static_cast<double>(state.range(3)) * 2 *
+           static_cast<double>(state.range(2)),
+       "macs");
+}
+
 /// Elements of keys and values written per second.
 void store(benchmark::State& state) {
   const Layer layer = layer_of(state);
@@ -118,8 +128,14 @@ BENCHMARK(store)->Apply([](auto* bench) { levels(bench, {{128, 8, 8, 1, 1}, {128
 BENCHMARK(prefill)->Apply([](auto* bench) {
   levels(bench, {{64, 9, 3, 2048, 1}, {128, 32, 8, 512, 1}, {128, 32, 8, 2048, 2}});
 });
+BENCHMARK(prefill_behind)->Apply([](auto* bench) { levels(bench, {{128, 8, 1, 8192, 2}, {128, 32, 8, 8192, 2}}); });
 BENCHMARK(decode)->Apply([](auto* bench) {
   levels(bench, {{64, 9, 3, 8192, 1}, {128, 32, 8, 16384, 1}, {128, 32, 8, 16384, 2}});
+});
+// Few kv heads: what two threads make of one or two streams of pages.
+BENCHMARK(decode)->Name("decode_long")->Apply([](auto* bench) {
+  for (int64_t tokens : {16384, 32768})
+    levels(bench, {{128, 8, 1, tokens, 2}, {128, 8, 2, tokens, 2}, {128, 32, 8, tokens, 2}, {64, 9, 3, tokens, 2}});
 });
 
 }  // namespace

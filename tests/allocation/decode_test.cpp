@@ -10,6 +10,7 @@
 
 #include "quern/engine/session.h"
 #include "quern/engine/stop_matcher.h"
+#include "quern/kernels/attention.h"
 #include "quern/model/testing.h"
 #include "quern/model/tiny_model.h"
 #include "quern/sample/sampler.h"
@@ -99,6 +100,16 @@ class DecodeStep : public ::testing::TestWithParam<testing::TinyVariant> {
 TEST_P(DecodeStep, of_one_sequence_allocates_nothing) {
   Session session(*runner_, *store_, 512);
   ASSERT_TRUE(session.prompt(prompt_));
+  const auto step = [&] { ASSERT_TRUE(session.append(7)); };
+  for (int i = 0; i < kWarmUp; ++i) step();
+  for (int i = 0; i < kSteps; ++i) ASSERT_EQ(allocations_of(step), 0) << "step " << i;
+}
+
+// Behind several pieces attention is split, and has memory for what comes of them.
+TEST_P(DecodeStep, behind_a_long_context_allocates_nothing) {
+  Session session(*runner_, *store_, 4 * kAttentionPiece);
+  const auto long_prompt = testing::random_tokens(2 * kAttentionPiece + kPrompt, tiny_->model->info().n_vocab, 3);
+  ASSERT_TRUE(session.prompt(long_prompt));
   const auto step = [&] { ASSERT_TRUE(session.append(7)); };
   for (int i = 0; i < kWarmUp; ++i) step();
   for (int i = 0; i < kSteps; ++i) ASSERT_EQ(allocations_of(step), 0) << "step " << i;

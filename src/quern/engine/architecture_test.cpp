@@ -9,6 +9,7 @@
 
 #include "quern/engine/checkpoint_file.h"
 #include "quern/engine/runner.h"
+#include "quern/kernels/attention.h"
 #include "quern/model/testing.h"
 #include "quern/model/tiny_model.h"
 
@@ -110,6 +111,32 @@ TEST_P(EveryArchitecture, any_number_of_threads) {
     Sequence sequence(*store_);
     expect_same(read(*store_, sequence, ids_, 70, &pool), 0, fmt::format("{} threads", threads).c_str());
   }
+}
+
+// Attention takes a long context in pieces, which workers share where a step has few tokens.
+TEST_P(EveryArchitecture, behind_a_long_context) {
+  constexpr int kLong = 2 * kAttentionPiece + 70, kLast = 3;
+  const auto long_ids = testing::random_tokens(kLong, model().info().n_vocab, 13);
+  const auto last_rows = [&](int threads, int chunk, int last_chunk) {
+    Pool pool(threads);
+    Sequence sequence(*store_);
+    Runner runner(model(), pool);
+    std::vector<float> out;
+    for (int at = 0; at < kLong;) {
+      const bool last = at >= kLong - kLast;
+      const int count = std::min(last ? last_chunk : chunk, (last ? kLong : kLong - kLast) - at);
+      const StepPart part{&sequence, std::span(long_ids).subspan(at, count), last ? Outputs::all : Outputs::none};
+      const auto logits = runner.step({&part, 1});
+      EXPECT_TRUE(logits);
+      if (logits) out.insert(out.end(), logits->begin(), logits->end());
+      at += count;
+    }
+    return out;
+  };
+  const std::vector<float> expected = last_rows(1, 512, kLast);
+  EXPECT_EQ(expected.size(), kLast * static_cast<size_t>(model().info().n_vocab));
+  EXPECT_EQ(last_rows(2, 400, 1), expected);
+  EXPECT_EQ(last_rows(3, 512, 2), expected);
 }
 
 TEST_P(EveryArchitecture, resumed_at_a_checkpoint) {

@@ -8,8 +8,15 @@ namespace quern {
 
 /// Tokens of a block of keys and values; attention walks blocks that start at its multiples.
 inline constexpr int kAttentionBlock = 64;
-/// Most query rows (tokens × heads) of one call.
-inline constexpr int kAttentionRows = 96;
+/// Tokens of a piece of the context; pieces start at its multiples. Each is a softmax of its own, and a row's result is
+/// that of all pieces it sees, merged in order of position: by one worker or by several, the operations are the same.
+inline constexpr int kAttentionPiece = 1024;
+static_assert(kAttentionPiece % kAttentionBlock == 0);
+/// Most query rows (tokens × heads) of one call, and most of their outputs (rows × value width, this in whole vectors).
+inline constexpr int kAttentionRows = 96, kAttentionOutputs = 96 * 256;
+/// What a piece makes of a row: the highest score, the sum of the weights relative to it, and from this float on the
+/// values weighted so.
+inline constexpr int kPieceValues = 16;
 /// How elements are stored; the index of the kernel arrays below. The order is that of ops' KvType.
 inline constexpr int kKvFormats = 3;  // float32, bfloat16, int8 with one float scale per token
 
@@ -22,11 +29,17 @@ struct AttentionTile {
   int64_t q_stride;
   float* out;  ///< row (t, h): out + t * out_stride + h * value_width
   int64_t out_stride;
-  int tokens, heads;  ///< tokens * heads <= kAttentionRows
+  int tokens, heads;  ///< tokens * heads rows: kAttentionRows, kAttentionOutputs
   int64_t position;   ///< of token 0
   float scale;
   int64_t window;      ///< <= 0: none
   const float* sinks;  ///< one per head of the tile, or null
+
+  /// [pieces that a row of the tile sees][rows][result_stride], 64-byte aligned; null: `attend` computes all pieces and
+  /// writes `out`. Otherwise `attend` computes one and writes its results alone.
+  float* results = nullptr;
+  int64_t result_stride = 0;
+  int64_t piece = 0;
 };
 
 /// Rows of keys or values [count, width] that go to tokens slot .. slot + count - 1 of one page's part.
@@ -40,6 +53,8 @@ struct KvRows {
 struct AttentionKernels {
   /// Softmax attention of all rows of a tile. A row's bits depend on its query and on what it sees, not on the tile.
   void (*attend[kKvFormats])(const AttentionTile&);
+  /// From the results of all pieces to `out`: the bits of `attend` over all of them.
+  void (*merge)(const AttentionTile&);
   /// The part's layout: KvLayout of ops. A token's elements are written whole, nothing of other tokens changes.
   void (*store_keys[kKvFormats])(const KvRows&);
   void (*store_values[kKvFormats])(const KvRows&);

@@ -233,7 +233,7 @@ void attend_block(const AttentionTile& tile, int64_t start, const std::byte* pag
   const T* values = reinterpret_cast<const T*>(page + tile.values_offset);
   const int64_t key_count = key_elems<T>(tile.key_width), value_count = int64_t{tile.value_width} * kBlock;
   constexpr int kPerStep = kPaired<T> ? 2 : 1;
-  const bool many = rows.count > kRows && sizeof(T) != sizeof(float);
+  const bool many = rows.count > 2 * kRows && sizeof(T) != sizeof(float);
 
   // Many rows compute for longer than the next page takes to arrive by itself.
   const bool few = rows.count <= 2 * kRows;
@@ -266,11 +266,11 @@ template <typename T>
 void attend(const AttentionTile& tile) {
   alignas(64) float wide[kBlock * kScratchWidth];
   alignas(64) float p[kAttentionRows * kBlock];
-  Rows rows(tile);
-  for_each_block(tile, [&](int64_t start, const std::byte* page, const std::byte* next) {
+  alignas(64) float spare[kAttentionOutputs];
+  Rows rows(tile, spare);
+  for_each_block(tile, rows, [&](int64_t start, const std::byte* page, const std::byte* next) {
     attend_block<T>(tile, start, page, next, rows, wide, p);
   });
-  rows.finish(tile);
 }
 
 #if defined(QUERN_ISA_avx512)
@@ -285,6 +285,7 @@ void attend_bf16(const AttentionTile& tile) {
 extern const AttentionKernels attention_kernels;
 const AttentionKernels attention_kernels = {
     {attend<float>, attend<uint16_t>, attend<int8_t>},
+    merge,
     {store_keys_f32, store_keys_bf16, store_keys_int8},
     {store_values_f32, store_values_bf16, store_values_int8},
 #if defined(QUERN_ISA_avx512)

@@ -154,7 +154,8 @@ void attend_pairs(const AttentionTile& tile) {
   alignas(64) float scores[kAttentionRows * kBlock];
   alignas(64) uint32_t p[kAttentionRows * kPairs];
   const uint32_t* q_row[kAttentionRows];
-  Rows rows(tile);
+  alignas(64) float spare[kAttentionOutputs];
+  Rows rows(tile, spare);
   const int pairs = (tile.key_width + 1) / 2;
   for (int r = 0; r < rows.count; ++r) {
     auto* to = reinterpret_cast<uint16_t*>(q + r * pairs);
@@ -164,7 +165,7 @@ void attend_pairs(const AttentionTile& tile) {
 
   // Many rows compute for longer than the next page takes to arrive by itself.
   const bool few = rows.count <= 2 * kRows;
-  for_each_block(tile, [&](int64_t start, const std::byte* page, const std::byte* next) {
+  for_each_block(tile, rows, [&](int64_t start, const std::byte* page, const std::byte* next) {
     const auto* keys = reinterpret_cast<const uint16_t*>(page + tile.keys_offset);
     const auto* values = reinterpret_cast<const uint16_t*>(page + tile.values_offset);
     const Ahead values_ahead =
@@ -180,7 +181,6 @@ void attend_pairs(const AttentionTile& tile) {
       mix_pair_group(rows, r, rows.group_size(r), values, tile.value_width, start, tile.window, p,
                      r == 0 ? keys_ahead : Ahead{});
   });
-  rows.finish(tile);
 }
 
 }  // namespace

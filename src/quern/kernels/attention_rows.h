@@ -116,23 +116,80 @@ void soften(float* s, P* weights, float scale, const float* key_scales, const fl
   mass = mass * rescale + added;
 }
 
+/// What softmax knows of the scores that a row has seen.
+struct Softmax {
+  float highest, mass;  ///< mass: sum of exp(score - highest)
+};
+
+/// Adds to `out` and its softmax those of the next piece.
+inline void merge_piece(float* out, Softmax& softmax, const float* values, Softmax piece, int width) {
+  const float top = piece.highest > softmax.highest ? piece.highest : softmax.highest;
+  float factors[kLanes] = {softmax.highest - top, piece.highest - top};
+  store(factors, exp(load(factors)));
+  const F32x16 before = broadcast(factors[0]), now = broadcast(factors[1]);
+  for (int c = 0; c < width; c += kLanes) {
+    const int64_t left = width - c;
+    store(out + c, fma(load(values + c, left), now, load(out + c, left) * before), left);
+  }
+  softmax = {top, softmax.mass * factors[0] + piece.mass * factors[1]};
+}
+
+/// Divides by the mass, to which a sink, if there is one, adds its own.
+inline void finish_row(float* out, Softmax softmax, const float* sink, int width) {
+  float inverse = 1.0f / softmax.mass;
+  if (sink) {
+    const float top = *sink > softmax.highest ? *sink : softmax.highest;
+    float factors[kLanes] = {softmax.highest - top, *sink - top};
+    store(factors, exp(load(factors)));
+    inverse = factors[0] / (softmax.mass * factors[0] + factors[1]);
+  }
+  for (int c = 0; c < width; c += kLanes) {
+    const int64_t left = width - c;
+    store(out + c, load(out + c, left) * broadcast(inverse), left);
+  }
+}
+
+/// Oldest and newest position that a row of the tile sees.
+int64_t oldest_seen(const AttentionTile& tile, int64_t position) {
+  return tile.window > 0 && position >= tile.window ? position - tile.window + 1 : 0;
+}
+int64_t newest_seen(const AttentionTile& tile) { return tile.position + tile.tokens - 1; }
+
+float* row_out(const AttentionTile& tile, int r) {
+  const int64_t t = r / tile.heads, h = r % tile.heads;
+  return tile.out + t * tile.out_stride + h * tile.value_width;
+}
+const float* row_sink(const AttentionTile& tile, int r) { return tile.sinks ? tile.sinks + r % tile.heads : nullptr; }
+float* row_result(const AttentionTile& tile, int64_t piece, int r) {
+  const int64_t index = piece - oldest_seen(tile, tile.position) / kAttentionPiece;
+  return tile.results + (index * tile.tokens * tile.heads + r) * tile.result_stride;
+}
+
 /// The state of a tile's rows. Groups of up to kRows rows share registers.
 struct Rows {
   int count, group;
   const float* q[kAttentionRows];
-  float* out[kAttentionRows];
   int64_t position[kAttentionRows];
+  // of the piece
+  float* out[kAttentionRows];
   float highest[kAttentionRows];  // of the scores so far
   float mass[kAttentionRows];     // sum of exp(score - highest)
   float rescale[kAttentionRows];  // what this block multiplies the output by
 
-  explicit Rows(const AttentionTile& tile);
-  /// Divides the outputs by the masses.
+  /// `spare`: kAttentionOutputs floats for pieces that are to be merged.
+  Rows(const AttentionTile& tile, float* spare);
+  void begin(const AttentionTile& tile, int64_t piece);
+  void end(const AttentionTile& tile, int64_t piece);
   void finish(const AttentionTile& tile);
   int group_size(int first) const { return count - first < group ? count - first : group; }
+
+ private:
+  int64_t oldest_piece_[kAttentionRows];
+  Softmax before_[kAttentionRows];  // of the pieces before, merged in the tile's `out`
+  float* spare_;
 };
 
-inline Rows::Rows(const AttentionTile& tile) {
+inline Rows::Rows(const AttentionTile& tile, float* spare) : spare_(spare) {
   count = tile.tokens * tile.heads;
   // Groups of nearly equal size: 8 rows are 4 and 4, not 6 and 2.
   const int groups = (count + kRows - 1) / kRows;
@@ -140,32 +197,81 @@ inline Rows::Rows(const AttentionTile& tile) {
   for (int r = 0; r < count; ++r) {
     const int64_t t = r / tile.heads, h = r % tile.heads;
     q[r] = tile.q + t * tile.q_stride + h * tile.key_width;
-    out[r] = tile.out + t * tile.out_stride + h * tile.value_width;
     position[r] = tile.position + t;
-    highest[r] = tile.sinks ? tile.sinks[h] : kLowest;
-    mass[r] = tile.sinks ? 1.0f : 0.0f;  // the sink's own exp(0)
+    oldest_piece_[r] = oldest_seen(tile, position[r]) / kAttentionPiece;
+  }
+}
+
+/// A row's first piece is computed where it stays.
+inline void Rows::begin(const AttentionTile& tile, int64_t piece) {
+  const int64_t spare_stride = (tile.value_width + kLanes - 1) / kLanes * kLanes;
+  for (int r = 0; r < count; ++r) {
+    out[r] = tile.results                ? row_result(tile, piece, r) + kPieceValues
+             : piece <= oldest_piece_[r] ? row_out(tile, r)
+                                         : spare_ + r * spare_stride;
+    highest[r] = kLowest;
+    mass[r] = 0;
     for (int c = 0; c < tile.value_width; ++c) out[r][c] = 0;
   }
 }
 
-inline void Rows::finish(const AttentionTile& tile) {
+inline void Rows::end(const AttentionTile& tile, int64_t piece) {
   for (int r = 0; r < count; ++r) {
-    const F32x16 inverse = broadcast(1.0f / mass[r]);
-    for (int c = 0; c < tile.value_width; c += kLanes) {
-      const int64_t left = tile.value_width - c;
-      store(out[r] + c, load(out[r] + c, left) * inverse, left);
+    const Softmax softmax = {highest[r], mass[r]};
+    if (tile.results) {
+      float* result = row_result(tile, piece, r);
+      result[0] = softmax.highest;
+      result[1] = softmax.mass;
+    } else if (piece == oldest_piece_[r]) {
+      before_[r] = softmax;
+    } else if (piece > oldest_piece_[r] && piece <= position[r] / kAttentionPiece) {
+      merge_piece(row_out(tile, r), before_[r], out[r], softmax, tile.value_width);
     }
   }
 }
 
-/// Blocks that a row of the tile sees, oldest first: visit(first position, its page, the next block's page or null).
+inline void Rows::finish(const AttentionTile& tile) {
+  for (int r = 0; r < count; ++r) finish_row(row_out(tile, r), before_[r], row_sink(tile, r), tile.value_width);
+}
+
+/// The same from the results of pieces.
+void merge(const AttentionTile& tile) {
+  for (int r = 0; r < tile.tokens * tile.heads; ++r) {
+    const int64_t position = tile.position + r / tile.heads, oldest = oldest_seen(tile, position) / kAttentionPiece;
+    float* out = row_out(tile, r);
+    Softmax softmax;
+    for (int64_t piece = oldest; piece <= position / kAttentionPiece; ++piece) {
+      const float* result = row_result(tile, piece, r);
+      const float* values = result + kPieceValues;
+      if (piece == oldest) {
+        softmax = {result[0], result[1]};
+        for (int c = 0; c < tile.value_width; ++c) out[c] = values[c];
+      } else {
+        merge_piece(out, softmax, values, {result[0], result[1]}, tile.value_width);
+      }
+    }
+    finish_row(out, softmax, row_sink(tile, r), tile.value_width);
+  }
+}
+
+/// Walks the tile's pieces, or its one, oldest first, and in each the blocks that a row sees: visit(first position, its
+/// page, the next block's page or null).
 template <typename Visit>
-void for_each_block(const AttentionTile& tile, Visit visit) {
-  const int64_t newest = tile.position + tile.tokens - 1;
-  const int64_t oldest = tile.window > 0 && tile.position >= tile.window ? tile.position - tile.window + 1 : 0;
-  const int64_t last = newest / kBlock;
-  for (int64_t block = oldest / kBlock; block <= last; ++block)
-    visit(block * kBlock, tile.pages[block], block < last ? tile.pages[block + 1] : nullptr);
+void for_each_block(const AttentionTile& tile, Rows& rows, Visit visit) {
+  constexpr int64_t kBlocks = kAttentionPiece / kBlock;
+  const int64_t oldest = oldest_seen(tile, tile.position) / kBlock, newest = newest_seen(tile) / kBlock;
+  const bool alone = tile.results;
+  const int64_t first_piece = alone ? tile.piece : oldest / kBlocks, last_piece = alone ? tile.piece : newest / kBlocks;
+  for (int64_t piece = first_piece; piece <= last_piece; ++piece) {
+    const int64_t begin = piece * kBlocks, end = begin + kBlocks;
+    const int64_t first = begin > oldest ? begin : oldest, last = end <= newest ? end - 1 : newest;
+    const int64_t ahead = alone ? last : newest;  // of whose pages the next one may be fetched
+    rows.begin(tile, piece);
+    for (int64_t block = first; block <= last; ++block)
+      visit(block * kBlock, tile.pages[block], block < ahead ? tile.pages[block + 1] : nullptr);
+    rows.end(tile, piece);
+  }
+  if (!alone) rows.finish(tile);
 }
 
 }  // namespace

@@ -62,10 +62,17 @@ void step(benchmark::State& state, int64_t before, int64_t tokens, double work, 
   const std::vector<float> q = wave(tokens * layer.q_heads * layer.layout.key_width, 0.02f);
   std::vector<float> out(q.size());
   const AttentionRun run{0, static_cast<int>(tokens), before, {layer.layout, pages.pages}};
+  Workspace workspace;
+  const AttentionSplit split(workspace, layer.threads, {&run, 1}, layer.q_heads, layer.layout.value_width);
   for (auto _ : state) {
     pool.run([&](const Worker& worker) {
       attention(worker, kernels,
-                {.runs = {&run, 1}, .q = q.data(), .out = out.data(), .q_heads = layer.q_heads, .scale = 0.1f});
+                {.runs = {&run, 1},
+                 .q = q.data(),
+                 .out = out.data(),
+                 .q_heads = layer.q_heads,
+                 .scale = 0.1f,
+                 .split = &split});
     });
     benchmark::DoNotOptimize(out.data());
   }

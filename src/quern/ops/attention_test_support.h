@@ -5,6 +5,7 @@
 
 #include <algorithm>
 #include <cmath>
+#include <span>
 #include <string>
 #include <vector>
 
@@ -49,31 +50,64 @@ struct Options {
   int threads = 2, window = 0;
   const float* sinks = nullptr;
   float scale = 0.2f;
+  bool split = true;  ///< where a step has memory for it and it helps
 };
 
+/// One step of these runs, whose keys and values are stored; q and the result [tokens, heads * width].
+inline std::vector<float> attend(Pool& pool, const KernelTable& kernels, std::span<const AttentionRun> runs,
+                                 const float* q, int q_heads, const Options& options) {
+  const KvLayout& layout = runs[0].kv.layout;
+  int tokens = 0;
+  for (const AttentionRun& run : runs) tokens += run.count;
+  std::vector<float> out(int64_t{tokens} * q_heads * layout.value_width, NAN);
+  Workspace workspace;
+  const AttentionSplit split =
+      options.split ? AttentionSplit(workspace, options.threads, runs, q_heads, layout.value_width) : AttentionSplit();
+  pool.run([&](const Worker& worker) {
+    attention(worker, kernels,
+              {.runs = runs,
+               .q = q,
+               .out = out.data(),
+               .q_heads = q_heads,
+               .scale = options.scale,
+               .window = options.window,
+               .sinks = options.sinks,
+               .split = &split});
+  });
+  return out;
+}
+
+/// Tokens position .. position + count - 1 of a sequence all of whose keys and values are stored.
+inline std::vector<float> attend(const KernelTable& kernels, const TestSequence& s, int64_t position, int count,
+                                 const Options& options) {
+  Pool pool(options.threads);
+  const AttentionRun run = s.run(0, count, position);
+  return attend(pool, kernels, {&run, 1}, &s.q[position * s.q_heads * s.layout.key_width], s.q_heads, options);
+}
+
+/// Writes keys and values of tokens position .. position + count - 1.
+inline void store_tokens(Pool& pool, const KernelTable& kernels, const TestSequence& s, int64_t position, int count) {
+  const AttentionRun run = s.run(0, count, position);
+  pool.run([&](const Worker& worker) {
+    store_kv(worker, kernels, {&run, 1}, &s.k[position * s.layout.heads * s.layout.key_width],
+             &s.v[position * s.layout.heads * s.layout.value_width]);
+  });
+}
+
 /// Feeds the sequence in chunks of these sizes (the last repeats); returns the outputs of all tokens.
-inline std::vector<float> attend_in_chunks(const KernelTable& kernels, TestSequence& s, std::vector<int> chunks,
+inline std::vector<float> attend_in_chunks(const KernelTable& kernels, TestSequence& s, const std::vector<int>& chunks,
                                            const Options& options) {
   s.clear();
-  std::vector<float> out(s.length * s.q_heads * s.layout.value_width, NAN);
+  std::vector<float> out;
   Pool pool(options.threads);
   int64_t position = 0;
   for (size_t i = 0; position < s.length; ++i) {
     const int count = static_cast<int>(std::min<int64_t>(chunks[std::min(i, chunks.size() - 1)], s.length - position));
+    store_tokens(pool, kernels, s, position, count);
     const AttentionRun run = s.run(0, count, position);
-    pool.run([&](const Worker& worker) {
-      store_kv(worker, kernels, {&run, 1}, &s.k[position * s.layout.heads * s.layout.key_width],
-               &s.v[position * s.layout.heads * s.layout.value_width]);
-      worker.barrier();
-      attention(worker, kernels,
-                {.runs = {&run, 1},
-                 .q = &s.q[position * s.q_heads * s.layout.key_width],
-                 .out = &out[position * s.q_heads * s.layout.value_width],
-                 .q_heads = s.q_heads,
-                 .scale = options.scale,
-                 .window = options.window,
-                 .sinks = options.sinks});
-    });
+    const std::vector<float> part =
+        attend(pool, kernels, {&run, 1}, &s.q[position * s.q_heads * s.layout.key_width], s.q_heads, options);
+    out.insert(out.end(), part.begin(), part.end());
     position += count;
   }
   return out;

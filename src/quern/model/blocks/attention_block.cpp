@@ -142,7 +142,8 @@ void AttentionBlock::attend(const Worker& worker, Step& step, int item, const He
              .out = heads.out,
              .q_heads = spec_.n_head,
              .scale = 1 / std::sqrt(static_cast<float>(spec_.key_width)),
-             .window = spec_.window});
+             .window = spec_.window,
+             .split = &step.attention_split});
   worker.barrier();
   worker.phase(Phase::gating);
   step.activations.make(worker, step.tokens, width, output_.inputs(), heads.out, [&](int64_t t, float* row) {

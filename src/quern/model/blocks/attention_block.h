@@ -45,6 +45,8 @@ class AttentionBlock {
   /// Products of weights for a token, and those of them that `write` makes.
   int64_t products() const;
   int64_t write_products() const { return spec_.n_embd * (spec_.k_width() + spec_.v_width()); }
+  int query_heads() const { return spec_.n_head; }
+  int value_width() const { return spec_.value_width; }
   /// `item`: of its rows in Model::state().
   void run(const Worker& worker, Step& step, int item) const;
   /// The same in two parts, for when fewer tokens go on: all write their keys and values, then those of a narrower step

@@ -55,6 +55,7 @@ Step::Step(const Batch& the_batch, std::span<const StateItem> items, std::span<c
     for (int i = 0; i < run.count; ++i) positions[run.first + i] = run.position + i;
   }
   positions_ = positions;
+  if (n_items > 0) attention_split = {workspace, workers, rows(0), sizes.query_heads, sizes.value_width};
   rope_tables_ = workspace.take<float*>(static_cast<int64_t>(ropes.size()));
   for (size_t i = 0; i < ropes.size(); ++i)
     rope_tables_[i] = workspace.take<float>(tokens * 2 * static_cast<int64_t>(ropes[i].inv_freq.size())).data();

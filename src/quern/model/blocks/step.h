@@ -22,12 +22,13 @@ namespace quern {
 /// What a forward pass needs of memory, from its blocks' weights.
 struct StepSizes {
   int64_t n_embd = 0;
-  int64_t scratch_floats = 0;         ///< per token, of the block that needs most
-  int64_t max_columns = 0;            ///< of any matrix, but for the next two
-  int64_t inner_columns = 0;          ///< of the last matrices of a feed-forward part
-  int64_t own_columns = 0;            ///< of inputs that workers make for themselves
-  int64_t own_inner_columns = 0;      ///< the same, of the last matrix of an expert that all tokens share
-  int max_experts = 0, max_used = 0;  ///< of any router
+  int64_t scratch_floats = 0;            ///< per token, of the block that needs most
+  int64_t max_columns = 0;               ///< of any matrix, but for the next two
+  int64_t inner_columns = 0;             ///< of the last matrices of a feed-forward part
+  int64_t own_columns = 0;               ///< of inputs that workers make for themselves
+  int64_t own_inner_columns = 0;         ///< the same, of the last matrix of an expert that all tokens share
+  int max_experts = 0, max_used = 0;     ///< of any router
+  int query_heads = 0, value_width = 0;  ///< of any attention
 
   /// Memory of a step for each of its tokens: the stream, its norm, scratch, and inputs of matmuls, which in all their
   /// forms take no more than floats would.
@@ -41,6 +42,10 @@ struct StepSizes {
     if constexpr (requires { block.inner_columns(); }) inner_columns = std::max(inner_columns, block.inner_columns());
     if constexpr (requires { block.own_inner_columns(); })
       own_inner_columns = std::max(own_inner_columns, block.own_inner_columns());
+    if constexpr (requires { block.query_heads(); }) {
+      query_heads = std::max(query_heads, block.query_heads());
+      value_width = std::max(value_width, block.value_width());
+    }
     if constexpr (requires { block.router(); }) {
       max_experts = std::max(max_experts, block.router().n_expert);
       max_used = std::max(max_used, block.router().n_used);
@@ -64,6 +69,7 @@ class Step {
   Activations activations;
   Activations inner;  ///< of a feed-forward part, written while `activations` are read
   Routing routing;
+  AttentionSplit attention_split;
 
   /// The runs with the pages of an item (rows, window, borrowed), or with its blob (fixed).
   std::span<const AttentionRun> rows(int item) const {

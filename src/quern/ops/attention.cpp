@@ -198,6 +198,10 @@ AttentionSplit::AttentionSplit(Workspace& workspace, int workers, std::span<cons
 }
 
 void attention(const Worker& worker, const KernelTable& kernels, const AttentionArgs& args) {
+  for (const AttentionRun& run : args.runs) {
+    QUERN_DCHECK(args.q_heads % run.kv.layout.heads == 0, "query heads are a multiple of kv heads");
+    QUERN_CHECK(run.kv.layout.value_width <= kAttentionOutputs, "a row of values fits a tile");
+  }
   const bool possible = args.split && !args.split->done_.empty();
   const int parts = head_parts(args, worker.count(), possible);
   const bool split = possible && uneven(args, parts, worker);

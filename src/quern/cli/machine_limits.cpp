@@ -106,12 +106,13 @@ double int_rate(Pool& pool, const LimitKernels& kernels) {
   // As many rounds as fill a twentieth of a second on one thread.
   int64_t rounds = 1 << 20;
   const auto once = [&] {
-    int64_t operations = 0;
-    const double seconds = timed(pool, [&](const Worker& worker) {
-      const int64_t done = kernels.int8_dots(rounds);
-      if (worker.index() == 0) operations = done;
+    std::atomic<int64_t> operations{0};
+    const double seconds = timed(pool, [&](const Worker&) {
+      const Int8Dots dots = kernels.int8_dots(rounds);
+      QUERN_CHECK(dots.sum == dots.expected_sum(), "the loop of dot products missed some");
+      operations += dots.operations;
     });
-    return std::pair(seconds, static_cast<double>(operations) * pool.size() / seconds / 1e12);
+    return std::pair(seconds, static_cast<double>(operations) / seconds / 1e12);
   };
   rounds = std::clamp<int64_t>(static_cast<int64_t>(static_cast<double>(rounds) * 0.05 / std::max(once().first, 1e-6)),
                                1 << 16, int64_t{1} << 32);

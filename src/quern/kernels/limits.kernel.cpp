@@ -13,8 +13,8 @@ namespace {
 // Enough independent chains to hide the latency of every instruction used (4 to 10 cycles at two a cycle).
 constexpr int kChains = 12;
 
-// `opaque` costs nothing and tells the compiler that the register may have changed, so that equal chains are not merged
-// and constant products are not taken out of the loop.
+// `opaque` costs nothing and tells the compiler that the register may have changed, so that equal chains are not
+// merged, constant products are not taken out of the loop and sums stay in registers.
 #if defined(QUERN_ISA_avx512)
 
 using Register = __m512i;
@@ -89,7 +89,7 @@ uint64_t read(const std::byte* data, int64_t bytes) {
   return out;
 }
 
-int64_t int8_dots(int64_t rounds) {
+Int8Dots int8_dots(int64_t rounds) {
   Register a = bytes_of(3), b = bytes_of(-2), sums[kChains];
 #pragma GCC unroll 12
   for (int i = 0; i < kChains; ++i) sums[i] = zero();
@@ -98,11 +98,16 @@ int64_t int8_dots(int64_t rounds) {
     for (int i = 0; i < kChains; ++i) {
       opaque(a);
       sums[i] = dot(sums[i], a, b);
+      opaque(sums[i]);
     }
   }
+  constexpr int kLanes = sizeof(Register) / 4;
+  uint32_t lanes[kChains * kLanes];
 #pragma GCC unroll 12
-  for (int i = 0; i < kChains; ++i) opaque(sums[i]);
-  return rounds * kChains * kOperations;
+  for (int i = 0; i < kChains; ++i) __builtin_memcpy(lanes + i * kLanes, &sums[i], sizeof(Register));
+  uint32_t sum = 0;
+  for (uint32_t lane : lanes) sum += lane;
+  return {rounds * kChains * kOperations, sum};
 }
 
 }  // namespace

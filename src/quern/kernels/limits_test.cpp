@@ -23,12 +23,19 @@ TEST(Limits, reading_sees_every_byte) {
   }
 }
 
-TEST(Limits, operations_grow_with_the_rounds) {
+/// What is said to be done is done: the sum of that many products of 3 and -2.
+TEST(Limits, every_product_is_made) {
   for (Isa isa : usable_isas()) {
     const LimitKernels& kernels = *kernel_table(isa).limits;
-    const int64_t one = kernels.int8_dots(1);
-    EXPECT_GT(one, 0);
-    EXPECT_EQ(kernels.int8_dots(1000), 1000 * one) << isa_name(isa);
+    const Int8Dots none = kernels.int8_dots(0), one = kernels.int8_dots(1);
+    EXPECT_TRUE(none.operations == 0 && none.sum == 0) << isa_name(isa);
+    EXPECT_GT(one.operations, 0) << isa_name(isa);
+    for (int64_t rounds : {1, 2, 1000, 1 << 20}) {  // the last one wraps around
+      const Int8Dots dots = kernels.int8_dots(rounds);
+      EXPECT_EQ(dots.operations, rounds * one.operations) << isa_name(isa);
+      EXPECT_EQ(static_cast<int32_t>(dots.sum), static_cast<int32_t>(dots.operations / 2 * -6)) << isa_name(isa);
+      EXPECT_EQ(dots.sum, dots.expected_sum()) << isa_name(isa);
+    }
   }
 }
 

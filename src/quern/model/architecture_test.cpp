@@ -13,6 +13,7 @@ namespace quern::testing {
 namespace {
 
 using ::testing::AllOf;
+using ::testing::Contains;
 using ::testing::HasSubstr;
 
 class EveryArchitecture : public ::testing::TestWithParam<int> {
@@ -220,6 +221,34 @@ TEST(TinyVariants, quantized_weights_are_within_half_a_step) {
   type.decode(bytes.data(), out.data(), 3);
   // A step is at most 1/127; the binary16 scale, off by 2^-11 of itself, moves the largest by that much.
   for (size_t i = 0; i < 96; ++i) EXPECT_NEAR(out[i], values[i], i < 32 ? 0 : 0.5 / 127 + 0x1p-10) << i;
+}
+
+TEST(TinyVariants, k_quants_are_both_types_in_every_feed_forward_part) {
+  for (const Architecture* architecture : std::span(arch_table, arch_table_size)) {
+    const auto bytes = *tiny_writer(*architecture, 1, TinyWeights::k_quants)->bytes();
+    const auto file = *gguf::File::parse(bytes);
+    std::vector<std::string> types;
+    for (const gguf::Tensor& tensor : file.tensors())
+      if (tensor.name.find("ffn_down") != std::string::npos) types.emplace_back(tensor.view.type->name);
+    EXPECT_THAT(types, AllOf(Contains("Q4_K"), Contains("Q6_K"))) << architecture->name;
+  }
+}
+
+TEST(TinyVariants, k_quants_have_the_spread_of_other_weights) {
+  const Shape shape{512, 16};
+  for (const char* name : {"Q4_K", "Q6_K"}) {
+    const QuantType& type = *find_quant_type(name);
+    std::mt19937 random(5);
+    const auto bytes = random_k_blocks(type, shape, random);
+    std::vector<float> values(shape.elements());
+    type.decode(bytes.data(), values.data(), shape.elements() / 256);
+    double sum = 0, squares = 0;
+    for (float v : values) sum += v, squares += v * v;
+    const double n = static_cast<double>(values.size());
+    // Standard error of a mean of 256 or more groups that share a scale: 4 in 100 of the spread.
+    EXPECT_NEAR(sum / n * std::sqrt(512), 0, 0.15) << name;
+    EXPECT_NEAR(std::sqrt(squares / n * 512), 1, 0.15) << name;
+  }
 }
 
 TEST(Architecture, unknown_names_list_the_known) {

@@ -8,8 +8,10 @@
 #include <algorithm>
 #include <cctype>
 #include <cmath>
+#include <cstring>
 #include <filesystem>
 #include <fstream>
+#include <map>
 #include <memory>
 #include <ostream>
 #include <random>
@@ -77,7 +79,38 @@ inline Result<std::vector<ModelSource::Asked>> asked_tensors(const gguf::Writer&
 enum class TinyWeights : uint8_t {
   f32,
   quantized,  ///< matrices: Q8_0 where rows are whole blocks of it, BF16 elsewhere; vectors stay F32
+  k_quants,   ///< Q4_K and Q6_K, in turn from layer to layer, where rows are whole blocks; else as `quantized`
 };
+
+/// Makes the rows of most matrices whole blocks of 256: all but those whose number of columns follows from heads.
+inline void widen(gguf::Writer& writer, const Architecture& architecture) {
+  const Json metadata = *Json::parse(architecture.tiny.metadata);
+  const auto set = [&](std::string_view key, uint32_t value) {
+    if (metadata.find(key)) writer.set(fmt::format("{}.{}", architecture.name, key), value);
+  };
+  if (metadata.find("attention.key_length")) set("embedding_length", 256);
+  set("feed_forward_length", 512);
+  set("expert_feed_forward_length", 256);
+  set("expert_shared_feed_forward_length", 256);
+}
+
+/// Random blocks of Q4_K or Q6_K (docs/formats.md): values around 0 with the spread of `tiny_values`.
+inline std::vector<std::byte> random_k_blocks(const QuantType& type, const Shape& shape, std::mt19937& random) {
+  std::vector<std::byte> out(shape.elements() / type.block_elems * type.block_bytes);
+  for (std::byte& b : out) b = static_cast<std::byte>(random() >> 24);
+  const bool is_q4 = type.name == "Q4_K";
+  // The spread with d = 1, of products of uniform integers; Q4_K's minima take the mean of its codes away.
+  const float d = 1 / ((is_q4 ? 255.0f : 1370.0f) * std::sqrt(static_cast<float>(shape.columns())));
+  const auto put = [](std::byte* at, float value) {
+    const uint16_t half = float_to_half(value);
+    std::memcpy(at, &half, sizeof half);
+  };
+  for (size_t at = 0; at < out.size(); at += type.block_bytes) {
+    put(&out[at + (is_q4 ? 0 : 208)], d);
+    if (is_q4) put(&out[at + 2], 7.5f * d);
+  }
+  return out;
+}
 
 /// Q8_0 (docs/formats.md): 32 values as a binary16 scale and 32 int8.
 inline std::vector<std::byte> encode_q8_0(std::span<const float> values) {
@@ -100,9 +133,18 @@ inline std::vector<std::byte> encode_q8_0(std::span<const float> values) {
 inline Result<gguf::Writer> tiny_writer(const Architecture& architecture, uint32_t seed = 1,
                                         TinyWeights weights = TinyWeights::f32) {
   gguf::Writer writer = tiny_metadata(architecture);
+  if (weights == TinyWeights::k_quants) widen(writer, architecture);
   QUERN_TRY(const auto tensors, asked_tensors(writer));
   std::mt19937 random(seed);
+  std::map<std::string, size_t> k_turn;  // by name without the layer
   for (const ModelSource::Asked& tensor : tensors) {
+    if (weights == TinyWeights::k_quants && tensor.shape.rank >= 2 && tensor.shape.columns() % 256 == 0) {
+      const std::string kind = tensor.name.substr(tensor.name.find_last_of("0123456789") + 1);
+      size_t& turn = k_turn.try_emplace(kind, k_turn.size()).first->second;
+      const QuantType& type = *find_quant_type(turn++ % 2 ? "Q6_K" : "Q4_K");
+      writer.add(tensor.name, tensor.shape, type, random_k_blocks(type, tensor.shape, random));
+      continue;
+    }
     const std::vector<float> values = tiny_values(architecture, tensor, random);
     if (weights == TinyWeights::f32 || tensor.shape.rank < 2)
       writer.add(tensor.name, tensor.shape, quant_f32, values);
@@ -205,6 +247,7 @@ inline std::vector<TinyVariant> all_tiny_variants() {
       if (!std::isalnum(static_cast<unsigned char>(c))) c = '_';
     variants.push_back({name, architecture});
     variants.push_back({name + "_quantized", architecture, TinyWeights::quantized});
+    variants.push_back({name + "_k_quants", architecture, TinyWeights::k_quants});
     if (std::ranges::find(architecture->hf_model_types, "mistral") != architecture->hf_model_types.end())
       variants.push_back({name + "_window", architecture, TinyWeights::f32, true});
   }

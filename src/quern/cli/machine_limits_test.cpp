@@ -28,7 +28,9 @@ class Caches : public testing::Test {
   int64_t bytes(int64_t available) const { return read_buffer_bytes(available, root_); }
 
  private:
-  fs::path root_ = fs::path(testing::TempDir()) / "quern-caches";
+  // Tests run side by side.
+  fs::path root_ = fs::path(testing::TempDir()) /
+                   fmt::format("quern-caches-{}", testing::UnitTest::GetInstance()->current_test_info()->name());
 };
 
 TEST_F(Caches, small_ones_or_none_take_half_a_gigabyte) {

@@ -91,6 +91,16 @@ class Bench(ProgramTest):
         self.assertRegex(table, r"ffn_up +\d+\.\d+ +\d+\.\d %")
         self.assertRegex(table, r"\d+ barriers in a step")
 
+    def test_sampling_is_part_of_the_step(self):
+        rows = self.rows("--tests", "tg4+sample,b3x4@8+sample,tg4", "--threads", 2, "--profile")
+        self.assertEqual([r["test"] for r in rows[::2]], ["tg4+sample", "b3x4@8+sample", "tg4"])
+        phases = [{p["phase"]: p for p in r["profile"]} for r in rows[1::2]]
+        self.assertEqual(["sampling" in p for p in phases], [True, True, False])
+        for p in phases:
+            self.assertAlmostEqual(sum(row["share"] for row in p.values()), 1, places=9)
+            self.assertGreater(p["outside"]["share"], 0)
+        self.assertIn("+sample", self.refused("bench", MODEL, "--tests", "pp8+sample", code=2))
+
     def test_a_drawing_shows_every_sweep(self):
         file = self.folder / "speed.svg"
         self.rows("--tests", "pp8..32,tg2@0..8,tg3,load", "--sweep-threads", "1,2", "--plot", file)

@@ -8,6 +8,8 @@
 
 #include "quern/cli/interrupt.h"
 #include "quern/cli/progress.h"
+#include "quern/cli/sampling_arguments.h"
+#include "quern/sample/sampler.h"
 
 namespace quern {
 namespace {
@@ -17,7 +19,7 @@ constexpr size_t kChunk = 512;  // tokens of one prefill step, as `run` takes th
 
 double seconds_since(Clock::time_point start) { return std::chrono::duration<double>(Clock::now() - start).count(); }
 
-/// Sequences of one model fed with random tokens.
+/// Sequences of one model fed with random tokens, or with their own.
 class Feeder {
  public:
   explicit Feeder(LoadedModel& model)
@@ -36,23 +38,32 @@ class Feeder {
     for (std::span<const int32_t> left = tokens; !left.empty();) {
       const size_t now = std::min(left.size(), kChunk);
       const StepPart part{&sequence, left.first(now), now == left.size() ? Outputs::last : Outputs::none};
-      QUERN_TRY_STATUS(step({&part, 1}));
+      if (auto logits = step({&part, 1}); !logits) return std::move(logits).error();
       left = left.subspan(now);
     }
     return {};
   }
 
-  /// n steps of one token for every sequence.
-  Status decode(std::deque<Sequence>& sequences, int64_t n) {
+  /// n steps of one token for every sequence. With a sampler for each they draw the tokens, after a first random one.
+  Status decode(std::deque<Sequence>& sequences, int64_t n, std::span<Sampler> samplers) {
+    const auto n_sequences = static_cast<int64_t>(sequences.size());
     std::vector<StepPart> parts(sequences.size());
+    std::vector<int32_t> tokens = random_tokens(n_sequences);
     for (int64_t i = 0; i < n; ++i) {
-      const std::vector<int32_t> tokens = random_tokens(static_cast<int64_t>(sequences.size()));
       for (size_t s = 0; s < sequences.size(); ++s) parts[s] = {&sequences[s], {&tokens[s], 1}, Outputs::last};
-      QUERN_TRY_STATUS(step(parts));
+      QUERN_TRY(const auto logits, step(parts));
+      if (samplers.empty())
+        tokens = random_tokens(n_sequences);
+      else
+        sample(logits, samplers, tokens);
     }
     return {};
   }
 
+  /// Tokens below this are drawn.
+  int64_t n_ids() const { return n_ids_; }
+  /// All seconds that samplers took.
+  double sampling_s() const { return sampling_s_; }
   int64_t steps() const { return steps_; }
 
  private:
@@ -63,14 +74,24 @@ class Feeder {
     return out;
   }
 
-  Status step(std::span<const StepPart> parts) {
+  void sample(std::span<const float> logits, std::span<Sampler> samplers, std::span<int32_t> tokens) {
+    const auto start = Clock::now();
+    const size_t n_vocab = logits.size() / samplers.size();
+    for (size_t s = 0; s < samplers.size(); ++s) {
+      tokens[s] = samplers[s].sample(logits.subspan(s * n_vocab, static_cast<size_t>(n_ids_)));
+      samplers[s].accept(tokens[s]);
+    }
+    sampling_s_ += seconds_since(start);
+  }
+
+  Result<std::span<const float>> step(std::span<const StepPart> parts) {
     if (interrupted()) return make_error(ErrorCode::cancelled, "interrupted");
     auto logits = model_.runner().step(parts);
-    if (!logits) return std::move(logits).error();
+    if (!logits) return logits;
     ++steps_;
     for (const StepPart& part : parts) done_ += static_cast<int64_t>(part.tokens.size());
     if (progress_) progress_->update(done_, total_);
-    return {};
+    return logits;
   }
 
   LoadedModel& model_;
@@ -78,6 +99,7 @@ class Feeder {
   std::mt19937 random_{1};
   Progress* progress_ = nullptr;
   int64_t steps_ = 0, done_ = 0, total_ = 0;
+  double sampling_s_ = 0;
 };
 
 /// While it lives, the pool charges its regions to the profile.
@@ -95,7 +117,7 @@ class Attached {
 /// Runs of one test, each on what a common sequence of the test's depth leads to.
 class Runs {
  public:
-  Runs(LoadedModel& model, const BenchTest& test) : test_(test), feeder_(model), base_(model.store()) {}
+  Runs(LoadedModel& model, const BenchTest& test) : model_(model), test_(test), feeder_(model), base_(model.store()) {}
 
   Status reach_depth(Progress& progress) {
     feeder_.follow(progress, test_.depth);
@@ -108,8 +130,9 @@ class Runs {
   Result<double> once(int64_t n) {
     std::deque<Sequence> sequences;
     for (int s = 0; s < test_.sequences; ++s) sequences.push_back(base_.fork());
+    std::vector<Sampler> samplers = make_samplers(n);
     const auto start = Clock::now();
-    QUERN_TRY_STATUS(prefills() ? feeder_.prefill(sequences.front(), n) : feeder_.decode(sequences, n));
+    QUERN_TRY_STATUS(prefills() ? feeder_.prefill(sequences.front(), n) : feeder_.decode(sequences, n, samplers));
     return seconds_since(start);
   }
 
@@ -118,6 +141,18 @@ class Runs {
  private:
   bool prefills() const { return test_.kind == BenchTest::Kind::prefill; }
 
+  /// One for each sequence, where the test samples.
+  std::vector<Sampler> make_samplers(int64_t n) const {
+    std::vector<Sampler> samplers;
+    for (int s = 0; test_.samples && s < test_.sequences; ++s) {
+      SamplingOptions options = default_sampling(model_.defaults());
+      options.seed = static_cast<uint64_t>(s);
+      samplers.emplace_back(std::move(options), feeder_.n_ids()).reserve(n);
+    }
+    return samplers;
+  }
+
+  const LoadedModel& model_;
   const BenchTest& test_;
   Feeder feeder_;
   Sequence base_;
@@ -127,12 +162,13 @@ Result<StepProfile> profiled_runs(Runs& runs, Pool& pool, const BenchTest& test,
   Profile profile(pool.size());
   const Attached attached(pool, profile);
   const int64_t before = runs.feeder().steps();
+  const double sampling_before = runs.feeder().sampling_s();
   double seconds = 0;
   for (int run = 0; run < repeat; ++run) {
     QUERN_TRY(const double once, runs.once(test.n));
     seconds += once;
   }
-  return step_profile(profile, runs.feeder().steps() - before, seconds);
+  return step_profile(profile, runs.feeder().steps() - before, seconds, runs.feeder().sampling_s() - sampling_before);
 }
 
 }  // namespace
@@ -144,7 +180,7 @@ Spread spread_of(std::vector<double> values) {
   return {values.front(), n % 2 ? values[n / 2] : (values[n / 2 - 1] + values[n / 2]) / 2, values.back()};
 }
 
-StepProfile step_profile(const Profile& profile, int64_t steps, double seconds) {
+StepProfile step_profile(const Profile& profile, int64_t steps, double seconds, double sampling_s) {
   const double n = static_cast<double>(steps);
   StepProfile out{.phases = {},
                   .steps = steps,
@@ -162,7 +198,8 @@ StepProfile step_profile(const Profile& profile, int64_t steps, double seconds) 
     inside += charge.work_s + charge.wait_s;
     add(kPhaseLabels[i], charge);
   }
-  add("outside", {.work_s = seconds - inside, .wait_s = 0});
+  add("sampling", {.work_s = sampling_s, .wait_s = 0});
+  add("outside", {.work_s = seconds - inside - sampling_s, .wait_s = 0});
   std::ranges::sort(out.phases, std::ranges::greater(), &StepProfile::Row::ms_per_step);
   return out;
 }

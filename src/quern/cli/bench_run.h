@@ -24,7 +24,7 @@ Spread spread_of(std::vector<double> values);
 /// Where the steps of a test spend their time, in the mean of all workers and steps.
 struct StepProfile {
   struct Row {
-    std::string_view phase;  ///< `phase_label`; "outside": between the regions, where the team is at rest
+    std::string_view phase;  ///< `phase_label`; "sampling"; "outside": between the regions, where the team is at rest
     double ms_per_step;      ///< working and waiting
     double share;            ///< of the step
     double barrier_share;    ///< of the step: waiting at barriers in this phase
@@ -33,8 +33,8 @@ struct StepProfile {
   int64_t steps;
   double ms_per_step, barrier_share, barriers_per_step;
 };
-/// `seconds`: of all `steps` together, as the caller saw it.
-StepProfile step_profile(const Profile& profile, int64_t steps, double seconds);
+/// `seconds`: of all `steps` together, as the caller saw it; `sampling_s` of them between the regions.
+StepProfile step_profile(const Profile& profile, int64_t steps, double seconds, double sampling_s);
 
 struct BenchOptions {
   int repeat;              ///< runs that count
@@ -46,7 +46,8 @@ struct BenchResult {
   std::vector<double> values;  ///< tokens per second of each run
   std::optional<StepProfile> profile;
 };
-/// A short run that does not count, then the others. Tokens are random. Ctrl-C ends it as `cancelled`.
+/// A short run that does not count, then the others. Tokens are random, or sampled with what `run` does by default.
+/// Ctrl-C ends it as `cancelled`.
 Result<BenchResult> run_bench_test(LoadedModel& model, const BenchTest& test, const BenchOptions& options);
 
 /// What a speed means for the machine; nothing where that cannot be told from the model.

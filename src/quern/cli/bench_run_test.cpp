@@ -34,23 +34,25 @@ TEST(BenchRun, a_profile_accounts_for_all_of_a_step) {
     std::this_thread::sleep_for(milliseconds(1));
   }
   const double seconds = std::chrono::duration<double>(Profile::Clock::now() - start).count();
-  const StepProfile out = step_profile(profile, kSteps, seconds);
+  const StepProfile out = step_profile(profile, kSteps, seconds, 2e-3);
   EXPECT_EQ(out.steps, kSteps);
   EXPECT_EQ(out.barriers_per_step, 2);
   EXPECT_DOUBLE_EQ(out.ms_per_step, seconds / kSteps * 1e3);
-  double ms = 0, share = 0, waits = 0, outside = 0;
+  double ms = 0, share = 0, waits = 0, outside = 0, sampling = 0;
   for (const StepProfile::Row& row : out.phases) {
     ms += row.ms_per_step;
     share += row.share;
     waits += row.barrier_share;
     if (row.phase == "outside") outside = row.ms_per_step;
+    if (row.phase == "sampling") sampling = row.ms_per_step;
     EXPECT_LE(row.barrier_share, row.share);
     EXPECT_LE(row.ms_per_step, out.phases.front().ms_per_step);
   }
   EXPECT_NEAR(ms, out.ms_per_step, 1e-9 * ms);
   EXPECT_NEAR(share, 1, 1e-9);
   EXPECT_NEAR(waits, out.barrier_share, 1e-9);
-  EXPECT_GE(outside, 1);
+  EXPECT_NEAR(sampling, 2.0 / kSteps, 1e-9);
+  EXPECT_GE(outside + sampling, 1);
   EXPECT_GT(out.barrier_share, 0);
   // What did not happen has no row.
   for (const StepProfile::Row& row : out.phases) EXPECT_NE(row.phase, "attention");

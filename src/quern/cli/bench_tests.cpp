@@ -57,11 +57,11 @@ std::vector<int64_t> values_of(const Range& range) {
   return out;
 }
 
-/// ppN, tgN or bBxN, each with @D or not, as its numbers.
+/// ppN, tgN or bBxN, each with @D or not, the last two then with +sample or not, as its numbers.
 struct Form {
   BenchTest::Kind kind = BenchTest::Kind::prefill;
   Range sequences{1, 1}, n, depth;
-  bool has_depth = false;
+  bool has_depth = false, samples = false;
 
   bool parse(std::string_view text) {
     if (take(text, "tg"))
@@ -73,6 +73,7 @@ struct Form {
     if (!take_range(text, 1, kMostTokens, n)) return false;
     has_depth = take(text, "@");
     if (has_depth && !take_range(text, 0, kMostTokens, depth)) return false;
+    samples = kind != BenchTest::Kind::prefill && take(text, "+sample");
     return text.empty() && sequences.swept + n.swept + depth.swept <= 1;
   }
 
@@ -85,7 +86,8 @@ struct Form {
     std::string out = kind == BenchTest::Kind::prefill  ? fmt::format("pp{}", tokens)
                       : kind == BenchTest::Kind::decode ? fmt::format("tg{}", tokens)
                                                         : fmt::format("b{}x{}", b, tokens);
-    return has_depth ? out + fmt::format("@{}", d) : out;
+    if (has_depth) out += fmt::format("@{}", d);
+    return samples ? out + "+sample" : out;
   }
 };
 
@@ -99,6 +101,7 @@ void add_tests(const Form& form, std::string_view text, std::vector<BenchTest>& 
                        .n = n,
                        .sequences = static_cast<int>(b),
                        .depth = d,
+                       .samples = form.samples,
                        .swept = swept,
                        .sweep = std::string(swept == BenchTest::Swept::nothing ? "" : text)});
 }
@@ -125,8 +128,8 @@ Result<std::vector<BenchTest>> parse_bench_tests(std::string_view text) {
       add_tests(form, item, out);
     else
       return make_error(ErrorCode::invalid_argument,
-                        "--tests: expected ppN, tgN, bBxN (each with @DEPTH; one number may be a range A..B), ttft or "
-                        "load, found '{}'",
+                        "--tests: expected ppN, tgN, bBxN (each with @DEPTH, then tgN and bBxN with +sample; one "
+                        "number may be a range A..B), ttft or load, found '{}'",
                         item.substr(0, 60));
     return {};
   }));

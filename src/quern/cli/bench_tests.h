@@ -27,7 +27,8 @@ struct BenchTest {
   Kind kind;
   int64_t n = 0;
   int sequences = 1;
-  int64_t depth = 0;  ///< "@4096": tokens that are there before
+  int64_t depth = 0;     ///< "@4096": tokens that are there before
+  bool samples = false;  ///< "+sample", decode and batch: each token is drawn from the logits before it
   Swept swept = Swept::nothing;
   std::string sweep{};  ///< "pp128..4096", which this is one test of; else empty
 
@@ -37,8 +38,8 @@ struct BenchTest {
   }
 };
 
-/// "pp512,tg64@4096,b8x32,ttft,load". A range in place of one of a test's numbers, "tg64@0..8192", stands for a test
-/// of each number that doubling meets and of the last one; from 0 on for 0 and the last five such.
+/// "pp512,tg64@4096,tg64+sample,b8x32,ttft,load". A range in place of one of a test's numbers, "tg64@0..8192", stands
+/// for a test of each number that doubling meets and of the last one; from 0 on for 0 and the last five such.
 Result<std::vector<BenchTest>> parse_bench_tests(std::string_view text);
 
 /// "1,2,4" or "1..4".

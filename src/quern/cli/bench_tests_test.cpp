@@ -25,6 +25,24 @@ TEST(BenchTests, forms_of_the_names) {
   EXPECT_EQ(tg.name, "tg64@4096");
 }
 
+TEST(BenchTests, written_tokens_may_be_sampled) {
+  const auto tests = parse_bench_tests("tg64+sample,tg8@10+sample,b2..4x3+sample,tg64");
+  ASSERT_TRUE(tests) << tests.error().message;
+  ASSERT_EQ(tests->size(), 5u);
+  const BenchTest &tg = (*tests)[0], &deep = (*tests)[1], &b = (*tests)[3], &plain = (*tests)[4];
+  EXPECT_TRUE(tg.samples && tg.kind == Kind::decode && tg.n == 64 && tg.name == "tg64+sample");
+  EXPECT_TRUE(deep.samples && deep.depth == 10 && deep.name == "tg8@10+sample");
+  EXPECT_TRUE(b.samples && b.sequences == 4 && b.name == "b4x3+sample" && b.sweep == "b2..4x3+sample");
+  EXPECT_FALSE(plain.samples);
+  for (const char* wrong : {"pp8+sample", "ttft+sample", "tg8+sample@10", "tg8+", "tg8+sampled", "tg8 +sample",
+                            "tg8+sample+sample", "+sample"}) {
+    const auto refused = parse_bench_tests(wrong);
+    ASSERT_FALSE(refused) << wrong;
+    EXPECT_THAT(refused.error().message,
+                testing::AllOf(testing::HasSubstr("tgN and bBxN with +sample"), testing::HasSubstr(wrong)));
+  }
+}
+
 TEST(BenchTests, other_names_are_refused) {
   for (const char* wrong :
        {"",           "pp",          "pp0",   "tg-1",        "b8",     "b8x",     "b0x2",

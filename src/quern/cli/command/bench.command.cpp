@@ -27,9 +27,11 @@ constexpr PositionalSpec kPositionals[] = {
 constexpr OptionSpec kOptions[] = {
     {.name = "--tests",
      .metavar = "LIST",
-     .help = "ppN: a prompt of N tokens; tgN: N tokens one by one; bBxN: B sequences of N tokens each in common steps; "
-             "each with @D: at depth D. A range A..B in place of one number stands for A, its doubles and B. "
-             "ttft: from the file to the first token after a prompt of 16 tokens; load: from the file to ready.",
+     .help =
+         "ppN: a prompt of N tokens; tgN: N tokens one by one; bBxN: B sequences of N tokens each in common steps; "
+         "each with @D: at depth D; tgN and bBxN then with +sample: every token is drawn from the logits before it, as "
+         "`run` draws by default. A range A..B in place of one number stands for A, its doubles and B. "
+         "ttft: from the file to the first token after a prompt of 16 tokens; load: from the file to ready.",
      .type = OptionType::text,
      .default_text = "pp512,tg128"},
     {.name = "--repeat",

@@ -27,6 +27,7 @@ function(quern_folder name)
     add_executable(quern_${name}_test ${tests})
     target_link_libraries(quern_${name}_test PRIVATE quern_${name} quern_options GTest::gmock GTest::gtest_main)
     target_compile_definitions(quern_${name}_test PRIVATE QUERN_SOURCE_DIR="${PROJECT_SOURCE_DIR}")
+    target_compile_options(quern_${name}_test PRIVATE ${QUERN_TEST_OPTIONS})
     include(GoogleTest)
     gtest_discover_tests(quern_${name}_test TEST_PREFIX ${name}. DISCOVERY_MODE PRE_TEST DISCOVERY_TIMEOUT 60
                          PROPERTIES LABELS ${name} TIMEOUT 300 SKIP_REGULAR_EXPRESSION "\\[  SKIPPED \\]")
@@ -98,6 +99,17 @@ function(quern_kernels folder)
   set(flags_avx512 -mavx512f -mavx512bw -mavx512dq -mavx512vl -mavx512vnni -mavx512bf16 -mavx2 -mfma -mf16c -mbmi2
                    -mprefer-vector-width=512)
   set(flags_neon -march=armv8.2-a+dotprod+fp16)
+  # The kernels of a debug build are optimised all the same: without it the tests take minutes.
+  set(optimisation -O2)
+  if(QUERN_SANITIZE)
+    set(optimisation -O1 -fno-sanitize=undefined)  # of undefined behaviour the plain references have the same
+    # A tile is one function of thousands of loads: with a check written out at each the compiler needs minutes, with calls half a minute.
+    set(calls asan-instrumentation-with-call-threshold=0)
+    if(QUERN_SANITIZE MATCHES address)
+      set_property(SOURCE ${folder}/matmul.kernel.cpp PROPERTY COMPILE_OPTIONS
+                   $<IF:$<CXX_COMPILER_ID:GNU>,--param;${calls},-mllvm;-${calls}>)
+    endif()
+  endif()
   foreach(level IN LISTS levels)
     add_library(quern_${folder}_${level} OBJECT ${kernels})
     target_include_directories(quern_${folder}_${level} PRIVATE ${PROJECT_SOURCE_DIR}/src)
@@ -105,8 +117,7 @@ function(quern_kernels folder)
     if(level STREQUAL "avx_vnni")  # its floats are those of avx2
       target_compile_definitions(quern_${folder}_${level} PRIVATE QUERN_ISA_avx2=1)
     endif()
-    # The kernels of a debug build are optimised all the same: without it the tests take minutes.
-    target_compile_options(quern_${folder}_${level} PRIVATE ${flags_${level}} -O2 -fno-lto -fno-exceptions -fno-math-errno)
+    target_compile_options(quern_${folder}_${level} PRIVATE ${flags_${level}} ${optimisation} -fno-lto -fno-exceptions -fno-math-errno)
     target_link_libraries(quern_${folder}_${level} PRIVATE quern_options)
     target_sources(quern_${folder} PRIVATE $<TARGET_OBJECTS:quern_${folder}_${level}>)
     set_property(GLOBAL APPEND PROPERTY QUERN_ISA_LIBRARIES quern_${folder}_${level})

@@ -25,9 +25,9 @@ struct Case {
   KvType kv;
 };
 
-std::string case_name(const ::testing::TestParamInfo<Case>& info) {
-  return info.param.variant.name + "_" + std::string(kv_type_name(info.param.kv));
-}
+std::string name_of(const Case& c) { return c.variant.name + "_" + std::string(kv_type_name(c.kv)); }
+std::string case_name(const ::testing::TestParamInfo<Case>& info) { return name_of(info.param); }
+void PrintTo(const Case& c, std::ostream* out) { *out << name_of(c); }
 
 /// Every architecture with float and with quantized weights, and one with a sliding window. K-quants, whose models are
 /// larger, with one type of keys and values: attention does not know the weights.
@@ -116,31 +116,6 @@ TEST_P(EveryArchitecture, any_number_of_threads) {
 }
 
 // Attention takes a long context in pieces, which workers share where a step has few tokens.
-TEST_P(EveryArchitecture, behind_a_long_context) {
-  constexpr int kLong = 2 * kAttentionPiece + 70, kLast = 3;
-  const auto long_ids = testing::random_tokens(kLong, model().info().n_vocab, 13);
-  const auto last_rows = [&](int threads, int chunk, int last_chunk) {
-    Pool pool(threads);
-    Sequence sequence(*store_);
-    Runner runner(model(), pool);
-    std::vector<float> out;
-    for (int at = 0; at < kLong;) {
-      const bool last = at >= kLong - kLast;
-      const int count = std::min(last ? last_chunk : chunk, (last ? kLong : kLong - kLast) - at);
-      const StepPart part{&sequence, std::span(long_ids).subspan(at, count), last ? Outputs::all : Outputs::none};
-      const auto logits = runner.step({&part, 1});
-      EXPECT_TRUE(logits);
-      if (logits) out.insert(out.end(), logits->begin(), logits->end());
-      at += count;
-    }
-    return out;
-  };
-  const std::vector<float> expected = last_rows(1, 512, kLast);
-  EXPECT_EQ(expected.size(), kLast * static_cast<size_t>(model().info().n_vocab));
-  EXPECT_EQ(last_rows(2, 400, 1), expected);
-  EXPECT_EQ(last_rows(3, 512, 2), expected);
-}
-
 TEST_P(EveryArchitecture, resumed_at_a_checkpoint) {
   for (int cut : {1, 63, 64, 65, 100}) {
     Sequence sequence(*store_);
@@ -227,6 +202,41 @@ TEST_P(EveryArchitecture, ids_beyond_the_vocabulary_are_refused) {
   EXPECT_EQ(sequence.length(), 0);
 }
 
+/// With a context of several pieces of attention; float weights only, as attention does not know them.
+class LongContext : public EveryArchitecture {};
+
+std::vector<Case> long_cases() {
+  std::vector<Case> cases = all_cases();
+  std::erase_if(cases, [](const Case& c) { return c.variant.weights != testing::TinyWeights::f32; });
+  return cases;
+}
+
+TEST_P(LongContext, any_chunks_and_threads) {
+  constexpr int kLong = 2 * kAttentionPiece + 70, kLast = 3;
+  const auto long_ids = testing::random_tokens(kLong, model().info().n_vocab, 13);
+  const auto last_rows = [&](int threads, int chunk, int last_chunk) {
+    Pool pool(threads);
+    Sequence sequence(*store_);
+    Runner runner(model(), pool);
+    std::vector<float> out;
+    for (int at = 0; at < kLong;) {
+      const bool last = at >= kLong - kLast;
+      const int count = std::min(last ? last_chunk : chunk, (last ? kLong : kLong - kLast) - at);
+      const StepPart part{&sequence, std::span(long_ids).subspan(at, count), last ? Outputs::all : Outputs::none};
+      const auto logits = runner.step({&part, 1});
+      EXPECT_TRUE(logits);
+      if (logits) out.insert(out.end(), logits->begin(), logits->end());
+      at += count;
+    }
+    return out;
+  };
+  const std::vector<float> expected = last_rows(1, 512, kLast);
+  EXPECT_EQ(expected.size(), kLast * static_cast<size_t>(model().info().n_vocab));
+  EXPECT_EQ(last_rows(2, 400, 1), expected);
+  EXPECT_EQ(last_rows(3, 512, 2), expected);
+}
+
+INSTANTIATE_TEST_SUITE_P(All, LongContext, ::testing::ValuesIn(long_cases()), case_name);
 INSTANTIATE_TEST_SUITE_P(All, EveryArchitecture, ::testing::ValuesIn(all_cases()), case_name);
 
 }  // namespace

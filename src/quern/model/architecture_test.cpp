@@ -91,13 +91,14 @@ TEST_P(EveryArchitecture, products_of_a_token_are_the_weights_it_meets) {
   };
   for (int less : {0, 1}) {
     gguf::Writer writer = tiny_metadata(architecture());
-    const auto file = [&] { return *gguf::File::parse(*writer.bytes()); };
     const auto number = [&](std::string_view key) {
-      return *file().find(fmt::format("{}.{}", architecture().name, key))->integer();
+      const auto bytes = *writer.bytes();
+      return *gguf::File::parse(bytes)->find(fmt::format("{}.{}", architecture().name, key))->integer();
     };
     const int64_t n_layer = number("block_count") - less;
     writer.set(fmt::format("{}.block_count", architecture().name), static_cast<uint32_t>(n_layer));
-    const auto source = ModelSource::imagined(file());
+    const auto bytes = *writer.bytes();
+    const auto source = ModelSource::imagined(*gguf::File::parse(bytes));
     ASSERT_TRUE(source) << source.error().message;
     const auto outline = load_model(**source, {kernel_table(best_isa()), pool, no_progress, Weights::outline});
     ASSERT_TRUE(outline) << outline.error().message;

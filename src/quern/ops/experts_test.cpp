@@ -69,7 +69,7 @@ std::vector<std::pair<int, double>> choice_reference(const RouterSpec& spec, std
     scores.push_back(spec.scoring == RouterSpec::Scoring::softmax ? std::exp(x - most) / sum : 1 / (1 + std::exp(-x)));
   std::vector<int> order(logits.size());
   std::iota(order.begin(), order.end(), 0);
-  std::ranges::stable_sort(order, [&](int a, int b) { return logits[a] > logits[b]; });
+  std::ranges::sort(order, [&](int a, int b) { return logits[a] != logits[b] ? logits[a] > logits[b] : a < b; });
   double total = 0;
   std::vector<std::pair<int, double>> out;
   for (int i = 0; i < spec.n_used; ++i) total += scores[order[i]];

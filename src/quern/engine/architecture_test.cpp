@@ -5,7 +5,8 @@
 
 #include <gtest/gtest.h>
 
-#include <cstring>
+#include <bit>
+#include <vector>
 
 #include "quern/engine/checkpoint_file.h"
 #include "quern/engine/runner.h"
@@ -77,7 +78,7 @@ class EveryArchitecture : public ::testing::TestWithParam<Case> {
     const size_t n_vocab = model().info().n_vocab, at = first * n_vocab;
     ASSERT_LE(at + rows.size(), whole_.size()) << how;
     for (size_t i = 0; i < rows.size(); ++i)
-      ASSERT_EQ(std::memcmp(&rows[i], &whole_[at + i], sizeof(float)), 0)
+      ASSERT_EQ(std::bit_cast<uint32_t>(rows[i]), std::bit_cast<uint32_t>(whole_[at + i]))
           << how << ": token " << first + i / n_vocab << ": " << rows[i] << " and " << whole_[at + i];
   }
 

@@ -1,9 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
-#include "quern/ops/elementwise.h"
+#include "quern/kernels/vector.h"
 
 #include <cmath>
 
-#include "quern/kernels/vector.h"
 #include "quern/ops/test_support.h"
 
 namespace quern {
@@ -22,16 +21,15 @@ std::vector<double> norm_reference(const float* x, const float* w, float eps, in
   return out;
 }
 
-class Elementwise : public OnEveryIsa {};
+class VectorKernels : public OnEveryIsa {};
 
-TEST_P(Elementwise, rms_norm_matches_double) {
+TEST_P(VectorKernels, rms_norm_matches_double) {
   for (int width : kWidths) {
     const int tokens = 5, stride = width + 3;
     const std::vector<float> x = random_floats(tokens * stride, 1, 4), w = random_floats(width, 2);
     std::vector<float> out(tokens * stride, -7);
-    run_on(3, [&](const Worker& worker) {
-      rms_norm(worker, kernels(), x.data(), stride, w.data(), 1e-5f, out.data(), stride, tokens, width);
-    });
+    for (int t = 0; t < tokens; ++t)
+      kernels().vector->rms_norm(&x[t * stride], w.data(), 1e-5f, &out[t * stride], width);
     for (int t = 0; t < tokens; ++t) {
       const auto expected = norm_reference(&x[t * stride], w.data(), 1e-5f, width);
       for (int i = 0; i < width; ++i)
@@ -41,22 +39,18 @@ TEST_P(Elementwise, rms_norm_matches_double) {
   }
 }
 
-TEST_P(Elementwise, rms_norm_works_in_place) {
-  std::vector<float> x = random_floats(3 * 100, 5), out(x.size());
+TEST_P(VectorKernels, rms_norm_works_in_place) {
+  std::vector<float> x = random_floats(100, 5), out(x.size());
   const std::vector<float> w = random_floats(100, 6);
-  run_on(1, [&](const Worker& worker) {
-    rms_norm(worker, kernels(), x.data(), 100, w.data(), 1e-6f, out.data(), 100, 3, 100);
-  });
-  run_on(2, [&](const Worker& worker) {
-    rms_norm(worker, kernels(), x.data(), 100, w.data(), 1e-6f, x.data(), 100, 3, 100);
-  });
+  kernels().vector->rms_norm(x.data(), w.data(), 1e-6f, out.data(), 100);
+  kernels().vector->rms_norm(x.data(), w.data(), 1e-6f, x.data(), 100);
   EXPECT_EQ(x, out);
 }
 
 // e^x is good to 2e-7; the sums, quotients and products around it add 4 roundings of 6e-8.
 constexpr double kSigmoidTolerance = 5e-7;
 
-TEST_P(Elementwise, swiglu_matches_double_over_the_whole_range) {
+TEST_P(VectorKernels, swiglu_matches_double_over_the_whole_range) {
   std::vector<float> gate = random_floats(3 * 333, 7, 30), up = random_floats(3 * 333, 8), out(gate.size());
   gate[0] = 0;
   gate[1] = -80;
@@ -70,7 +64,7 @@ TEST_P(Elementwise, swiglu_matches_double_over_the_whole_range) {
   }
 }
 
-TEST_P(Elementwise, sigmoid_gate_matches_double) {
+TEST_P(VectorKernels, sigmoid_gate_matches_double) {
   const int tokens = 4, width = 50, x_stride = 60, gate_stride = 120;
   const std::vector<float> x = random_floats(tokens * x_stride, 9), gate = random_floats(tokens * gate_stride, 10, 20);
   std::vector<float> out = x;
@@ -83,27 +77,14 @@ TEST_P(Elementwise, sigmoid_gate_matches_double) {
     }
 }
 
-TEST_P(Elementwise, nan_stays_nan) {
+TEST_P(VectorKernels, nan_stays_nan) {
   std::vector<float> gate(20, 1.0f), up(20, 1.0f), out(20);
   gate[3] = gate[19] = std::nanf("");
   kernels().vector->swiglu(gate.data(), up.data(), out.data(), 20);
   for (int i = 0; i < 20; ++i) EXPECT_EQ(std::isnan(out[i]), i == 3 || i == 19) << i;
 }
 
-TEST_P(Elementwise, bits_do_not_depend_on_the_number_of_workers) {
-  const std::vector<float> x = random_floats(7 * 200, 11, 5), weight = random_floats(200, 12);
-  std::vector<float> first;
-  for (int threads : {1, 2, 3, 5}) {
-    std::vector<float> out(x.size());
-    run_on(threads, [&](const Worker& worker) {
-      rms_norm(worker, kernels(), x.data(), 200, weight.data(), 1e-6f, out.data(), 200, 7, 200);
-    });
-    if (first.empty()) first = out;
-    EXPECT_EQ(out, first) << threads << " threads";
-  }
-}
-
-QUERN_ON_EVERY_ISA(Elementwise);
+QUERN_ON_EVERY_ISA(VectorKernels);
 
 }  // namespace
 }  // namespace quern

@@ -18,7 +18,7 @@ endif()
 if(CMAKE_CXX_COMPILER_ID MATCHES Clang)
   target_compile_options(quern_options INTERFACE -Wthread-safety)
 endif()
-set(QUERN_TEST_OPTIONS -O1)  # most of a test's time is the compiler's
+set(QUERN_TEST_OPTIONS $<$<CONFIG:Release>:-O1>)  # most of a test's time is the compiler's
 if(QUERN_SANITIZE)
   list(APPEND QUERN_TEST_OPTIONS -fno-sanitize=undefined)  # what is tested has the checks
   add_compile_definitions(QUERN_SANITIZED)

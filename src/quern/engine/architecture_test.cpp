@@ -6,6 +6,8 @@
 #include <gtest/gtest.h>
 
 #include <bit>
+#include <cstdint>
+#include <ostream>
 #include <vector>
 
 #include "quern/engine/checkpoint_file.h"
@@ -116,7 +118,6 @@ TEST_P(EveryArchitecture, any_number_of_threads) {
   }
 }
 
-// Attention takes a long context in pieces, which workers share where a step has few tokens.
 TEST_P(EveryArchitecture, resumed_at_a_checkpoint) {
   for (int cut : {1, 63, 64, 65, 100}) {
     Sequence sequence(*store_);
@@ -203,7 +204,8 @@ TEST_P(EveryArchitecture, ids_beyond_the_vocabulary_are_refused) {
   EXPECT_EQ(sequence.length(), 0);
 }
 
-/// With a context of several pieces of attention; float weights only, as attention does not know them.
+/// Attention takes a long context in pieces, which workers share where a step has few tokens. Float weights only:
+/// attention does not know them.
 class LongContext : public EveryArchitecture {};
 
 std::vector<Case> long_cases() {

@@ -4,9 +4,9 @@
 #include <algorithm>
 #include <atomic>
 
+#include "quern/chat/reasoning.h"
 #include "quern/cli/interrupt.h"
 #include "quern/cli/progress.h"
-#include "quern/cli/reasoning.h"
 
 namespace quern {
 namespace {

@@ -35,11 +35,5 @@ TEST(ChatContext, times_know_their_weekday) {
     EXPECT_FALSE(parse_time(wrong)) << wrong;
 }
 
-TEST(Prompt, knows_when_the_template_opened_the_reasoning) {
-  EXPECT_TRUE(ends_in_reasoning("<|im_start|>assistant\n<think>\n"));
-  EXPECT_FALSE(ends_in_reasoning("<|im_start|>assistant\n<think>\n\n</think>\n\n"));
-  EXPECT_FALSE(ends_in_reasoning(""));
-}
-
 }  // namespace
 }  // namespace quern

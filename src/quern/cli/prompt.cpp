@@ -2,16 +2,12 @@
 #include "quern/cli/prompt.h"
 
 #include "quern/chat/messages.h"
+#include "quern/chat/reasoning.h"
 
 namespace quern {
 
 Json message(std::string_view role, std::string_view content) {
   return Json::Object{{"role", role}, {"content", content}};
-}
-
-bool ends_in_reasoning(std::string_view prompt) {
-  while (!prompt.empty() && (prompt.back() == '\n' || prompt.back() == ' ')) prompt.remove_suffix(1);
-  return prompt.ends_with("<think>");
 }
 
 Result<Prompt> chat_prompt(const LoadedModel& model, const Json::Array& messages, Thinking thinking) {

@@ -32,7 +32,4 @@ Prompt raw_prompt(const LoadedModel& model, std::string_view text, Special speci
 /// {"role":role,"content":content}
 Json message(std::string_view role, std::string_view content);
 
-/// Whether a rendered prompt ends inside an open "<think>".
-bool ends_in_reasoning(std::string_view prompt);
-
 }  // namespace quern

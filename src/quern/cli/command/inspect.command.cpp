@@ -11,7 +11,7 @@
 #include "quern/cli/model_path.h"
 #include "quern/cli/output.h"
 #include "quern/cli/progress.h"
-#include "quern/cli/sha256.h"
+#include "quern/base/sha256.h"
 #include "quern/cli/terminal.h"
 #include "quern/io/mapped_file.h"
 

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-#include "quern/cli/reasoning.h"
+#include "quern/chat/reasoning.h"
 
 #include <gtest/gtest.h>
 
@@ -50,6 +50,12 @@ TEST(Reasoning, holds_nothing_back_that_is_certain) {
   ReasoningSplitter thinking(false);
   EXPECT_EQ(thinking.push("<think>one two ").reasoning, "one two");
   EXPECT_EQ(thinking.push("three <").reasoning, " three");
+}
+
+TEST(EndsInReasoning, knows_when_the_template_opened_the_reasoning) {
+  EXPECT_TRUE(ends_in_reasoning("<|im_start|>assistant\n<think>\n"));
+  EXPECT_FALSE(ends_in_reasoning("<|im_start|>assistant\n<think>\n\n</think>\n\n"));
+  EXPECT_FALSE(ends_in_reasoning(""));
 }
 
 }  // namespace

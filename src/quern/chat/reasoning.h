@@ -6,6 +6,9 @@
 
 namespace quern {
 
+/// Whether a rendered prompt ends inside an open "<think>".
+bool ends_in_reasoning(std::string_view prompt);
+
 /// Takes an answer that may begin with "<think>...</think>" apart while it streams. Text that could be a part of a tag
 /// is held back; blanks around the reasoning belong to neither part.
 class ReasoningSplitter {

@@ -9,8 +9,8 @@
 
 namespace quern {
 
-/// SHA-256 (FIPS 180-4). Own code: a hash of files is the only use here, and not worth a library of 4 MB in a program
-/// that has no other use for one.
+/// SHA-256 (FIPS 180-4). Own code: a few hashes are not worth a library of 4 MB in a program that has no other use
+/// for one.
 class Sha256 {
  public:
   void update(std::span<const std::byte> bytes);

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-#include "quern/cli/reasoning.h"
+#include "quern/chat/reasoning.h"
 
 #include <algorithm>
 #include <utility>
@@ -19,6 +19,11 @@ size_t partial_tag(std::string_view text, std::string_view tag) {
 void drop_leading_blanks(std::string& text) { text.erase(0, std::min(text.find_first_not_of(kBlanks), text.size())); }
 
 }  // namespace
+
+bool ends_in_reasoning(std::string_view prompt) {
+  while (!prompt.empty() && (prompt.back() == '\n' || prompt.back() == ' ')) prompt.remove_suffix(1);
+  return prompt.ends_with("<think>");
+}
 
 /// One move of the machine; false when it waits for more text.
 bool ReasoningSplitter::step(Piece& out) {

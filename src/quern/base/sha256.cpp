@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-#include "quern/cli/sha256.h"
+#include "quern/base/sha256.h"
 
 #include <fmt/format.h>
 

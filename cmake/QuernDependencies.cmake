@@ -2,6 +2,7 @@
 find_package(Threads REQUIRED)
 find_package(fmt 9.1 REQUIRED)
 find_package(simdjson 3.0 REQUIRED)
+find_package(Boost 1.81 REQUIRED)
 find_package(PkgConfig REQUIRED)
 pkg_check_modules(UTF8PROC REQUIRED IMPORTED_TARGET libutf8proc)
 pkg_check_modules(EDIT REQUIRED IMPORTED_TARGET libedit)

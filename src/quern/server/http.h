@@ -1,0 +1,52 @@
+// SPDX-License-Identifier: Apache-2.0
+#pragma once
+
+#include <functional>
+#include <memory>
+#include <string>
+#include <string_view>
+#include <utility>
+#include <vector>
+
+namespace quern {
+
+/// Names in lower case, values without blanks around them, in the order they came.
+using HttpHeaders = std::vector<std::pair<std::string, std::string>>;
+
+/// The first value of a header; empty where there is none.
+std::string_view header(const HttpHeaders& headers, std::string_view name);
+
+/// A whole request: its body has been read, within the limits.
+struct HttpRequest {
+  std::string method;
+  std::string path;   ///< percent-decoded, without the query
+  std::string query;  ///< as it came, without the question mark
+  HttpHeaders headers;
+  std::string body;
+};
+
+/// One answer with a body that is known.
+struct HttpResponse {
+  int status = 200;
+  std::string content_type = "application/json";
+  std::string body;
+  HttpHeaders headers;  ///< further ones
+};
+
+/// Takes the answer to one request: `respond` once, or `begin`, any number of `write`, and `end`. Any thread may call
+/// any member; calls after the end or after the client has gone do nothing. Dropping the last reference without an
+/// answer closes the connection.
+class ResponseWriter {
+ public:
+  virtual ~ResponseWriter() = default;
+  virtual void respond(HttpResponse response) = 0;
+  /// Headers of a body that comes in pieces (chunked); `response.body` is its first piece.
+  virtual void begin(HttpResponse response) = 0;
+  virtual void write(std::string piece) = 0;
+  virtual void end() = 0;
+  /// Called once, on the server's thread, when the client goes away (or reads nothing for too long) before the end;
+  /// at once if it has gone already. Replaces the one before.
+  virtual void on_gone(std::function<void()> gone) = 0;
+};
+
+}  // namespace quern

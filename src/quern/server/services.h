@@ -1,0 +1,61 @@
+// SPDX-License-Identifier: Apache-2.0
+#pragma once
+
+#include <cstdint>
+#include <memory>
+#include <optional>
+#include <string>
+#include <string_view>
+#include <vector>
+
+#include "quern/base/json.h"
+#include "quern/base/result.h"
+#include "quern/server/call.h"
+#include "quern/server/served_model.h"
+
+namespace quern {
+
+/// A model as the lists of models show it, loaded or not.
+struct ModelCard {
+  std::string name;
+  std::vector<std::string> aliases;
+  int64_t created = 0;  ///< seconds since 1970: the file's time
+  int64_t file_bytes = 0;
+  std::shared_ptr<ServedModel> loaded;   ///< null: not in memory now
+  std::string architecture, file_types;  ///< "llama", "Q4_K"; empty where unknown
+  int64_t parameters = 0;
+};
+
+/// The models of a server by name. Any thread.
+class ModelHost {
+ public:
+  virtual ~ModelHost() = default;
+  virtual std::vector<ModelCard> models() = 0;
+  /// With one model any name is its name, and no name too; else an unknown one is not_found and lists the names. Loads
+  /// what is not in memory, and makes room for it: may take long.
+  virtual Result<std::shared_ptr<ServedModel>> model(std::string_view name) = 0;
+  /// Prometheus text of all engines.
+  virtual std::string metrics() = 0;
+  /// False once an engine has failed for good: /health says so.
+  virtual bool healthy() = 0;
+};
+
+/// Stored responses (Responses API), each seen only with the key that made it. Any thread.
+class ResponseStore {
+ public:
+  virtual ~ResponseStore() = default;
+  /// `record`: {"response": .., "input": [items]}.
+  virtual void put(std::string_view owner, std::string_view id, Json record) = 0;
+  virtual std::optional<Json> get(std::string_view owner, std::string_view id) = 0;
+  virtual bool remove(std::string_view owner, std::string_view id) = 0;
+};
+
+/// What a server has for its endpoints. Lives as long as the server.
+struct Services {
+  ModelHost& models;
+  ResponseStore& responses;
+  Executors executors;
+  std::string version;
+};
+
+}  // namespace quern

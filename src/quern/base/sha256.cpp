@@ -66,14 +66,20 @@ void Sha256::update(std::span<const std::byte> bytes) {
   }
 }
 
-std::string Sha256::finish() {
+std::array<std::byte, 32> Sha256::finish_bytes() {
   const uint64_t bits = total_bytes_ * 8;
   const size_t zeros = (pending_bytes_ < 56 ? 56 : 120) - pending_bytes_;
   std::array<std::byte, 72> tail{std::byte{0x80}};
   for (int i = 0; i < 8; ++i) tail[zeros + i] = std::byte(bits >> (56 - 8 * i));
   update(std::span(tail).first(zeros + 8));
+  std::array<std::byte, 32> out;
+  for (size_t i = 0; i < out.size(); ++i) out[i] = static_cast<std::byte>(state_[i / 4] >> (24 - 8 * (i % 4)));
+  return out;
+}
+
+std::string Sha256::finish() {
   std::string out;
-  for (uint32_t word : state_) out += fmt::format("{:08x}", word);
+  for (std::byte b : finish_bytes()) out += fmt::format("{:02x}", static_cast<unsigned>(b));
   return out;
 }
 

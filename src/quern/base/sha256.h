@@ -14,7 +14,9 @@ namespace quern {
 class Sha256 {
  public:
   void update(std::span<const std::byte> bytes);
-  /// The hash of all updates as 64 hexadecimal digits; the object is spent.
+  /// The hash of all updates; the object is spent.
+  std::array<std::byte, 32> finish_bytes();
+  /// The same as 64 hexadecimal digits.
   std::string finish();
 
  private:

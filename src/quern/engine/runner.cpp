@@ -5,7 +5,14 @@
 
 namespace quern {
 
-Result<std::span<const float>> Runner::step(std::span<const StepPart> parts) {
+Result<std::span<const float>> Runner::step(std::span<const StepPart> parts) { return run(parts, Wanted::logits); }
+
+Result<std::span<const float>> Runner::hidden(const StepPart& part) {
+  const StepPart all{part.sequence, part.tokens, Outputs::all};
+  return run({&all, 1}, Wanted::hidden);
+}
+
+Result<std::span<const float>> Runner::run(std::span<const StepPart> parts, Wanted wanted) {
   tokens_.clear(), runs_.clear(), outputs_.clear();
   const int64_t n_vocab = model_.info().n_vocab;
   for (const StepPart& part : parts) {
@@ -23,14 +30,19 @@ Result<std::span<const float>> Runner::step(std::span<const StepPart> parts) {
     }
     runs_.push_back({first, count, part.sequence->length(), *state});
     tokens_.insert(tokens_.end(), part.tokens.begin(), part.tokens.end());
-    const int wanted = part.outputs == Outputs::none ? 0 : part.outputs == Outputs::last ? 1 : count;
-    for (int i = count - wanted; i < count; ++i) outputs_.push_back(first + i);
+    const int rows = part.outputs == Outputs::none ? 0 : part.outputs == Outputs::last ? 1 : count;
+    for (int i = count - rows; i < count; ++i) outputs_.push_back(first + i);
   }
-  logits_.resize(outputs_.size() * n_vocab);
+  const bool hidden = wanted == Wanted::hidden;
+  rows_.resize(outputs_.size() * (hidden ? model_.info().n_embd : n_vocab));
   workspace_.reset();
-  model_.forward({tokens_, runs_, outputs_}, workspace_, pool_, logits_);
+  const std::span<float> rows(rows_);
+  if (hidden)
+    model_.forward({tokens_, runs_, outputs_, rows}, workspace_, pool_, {});
+  else
+    model_.forward({tokens_, runs_, outputs_}, workspace_, pool_, rows);
   for (const StepPart& part : parts) part.sequence->commit(static_cast<int64_t>(part.tokens.size()));
-  return std::span<const float>(logits_);
+  return std::span<const float>(rows_);
 }
 
 }  // namespace quern

@@ -33,15 +33,20 @@ class Runner {
   /// One forward pass. Returns logits [outputs, n_vocab] in the order of the parts, valid until the next step. Token
   /// ids outside the vocabulary are invalid_argument; if the state of one part finds no room, no part has moved.
   Result<std::span<const float>> step(std::span<const StepPart> parts);
+  /// The same for one part, of whose tokens it returns the last norm's output, [tokens, n_embd], in place of logits.
+  Result<std::span<const float>> hidden(const StepPart& part);
 
  private:
+  enum class Wanted : uint8_t { logits, hidden };
+  Result<std::span<const float>> run(std::span<const StepPart> parts, Wanted wanted);
+
   const Model& model_;
   Pool& pool_;
   Workspace workspace_;
   std::vector<int32_t> tokens_;
   std::vector<Run> runs_;
   std::vector<int> outputs_;
-  std::vector<float> logits_;
+  std::vector<float> rows_;  // logits, or what the last norm gives
 };
 
 }  // namespace quern

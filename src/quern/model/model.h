@@ -49,6 +49,8 @@ struct Batch {
   std::span<const int32_t> tokens;
   std::span<const Run> runs;
   std::span<const int> outputs;  ///< indices of the tokens whose logits are wanted, ascending
+  /// Where it is not empty, [outputs, n_embd]: what the output matrix would see of these tokens, in place of logits.
+  std::span<float> hidden = {};
 };
 
 struct ModelInfo {

@@ -95,7 +95,7 @@ class Decoder final : public Model {
       std::construct_at(&runs[i], Run{i, 1, run->position + token - run->first, run->state});
       outputs[i] = i;
     }
-    return {tokens, runs, outputs};
+    return {tokens, runs, outputs, batch.hidden};
   }
 
   /// What the last layer leaves in its tokens' state all of them must do; the rest is for those whose logits are

@@ -54,6 +54,14 @@ void OutputHead::run(const Worker& worker, Step& step, std::span<float> logits) 
   const int64_t n = static_cast<int64_t>(outputs.size());
   if (n == 0) return;
   worker.phase(Phase::norm);
+  if (!step.batch.hidden.empty()) {
+    const auto [begin, end] = worker.share(n);
+    for (int64_t i = begin; i < end; ++i)
+      step.kernels.vector->rms_norm(step.x + outputs[i] * step.n_embd, norm_.data(), eps_,
+                                    step.batch.hidden.data() + i * step.n_embd, step.n_embd);
+    worker.barrier();
+    return;
+  }
   step.activations.make(worker, n, step.n_embd, weight_.inputs(), step.normed, [&](int64_t i, float* row) {
     step.kernels.vector->rms_norm(step.x + outputs[i] * step.n_embd, norm_.data(), eps_, row, step.n_embd);
   });

@@ -31,7 +31,7 @@ class OutputHead {
   static Result<OutputHead> load(Loader& loader, const Embedding& embedding, float eps, float norm_offset = 0);
 
   int64_t columns() const { return weight_.columns(); }
-  /// logits [outputs, n_vocab] of the tokens `step.batch.outputs`.
+  /// logits [outputs, n_vocab] of the tokens `step.batch.outputs`, or the norm's output where the batch wants that.
   void run(const Worker& worker, Step& step, std::span<float> logits) const;
 
  private:

@@ -4,6 +4,7 @@
 #include <algorithm>
 
 #include "quern/chat/messages.h"
+#include "quern/engine/checkpoint_file.h"
 #include "quern/io/mapped_file.h"
 #include "quern/model/architecture.h"
 
@@ -129,7 +130,28 @@ Status expect_room(const ModelSource& source, LoadContext context, const LoadOpt
   return {};
 }
 
+uint64_t tensor_hash(std::string_view name, const TensorView& view, uint64_t seed) {
+  uint64_t hash = checksum64(std::as_bytes(std::span(name)), seed);
+  if (!view.type) return hash;
+  hash = checksum64(std::as_bytes(std::span(std::string_view(view.type->name))), hash);
+  hash = checksum64(std::as_bytes(std::span(view.shape.ne)), hash);
+  constexpr size_t kPiece = 4096;
+  const std::span<const std::byte> data = view.data;
+  const size_t size = std::min(kPiece, data.size());
+  return checksum64(data.subspan((data.size() - size) / 2, size), hash);
+}
+
 }  // namespace
+
+uint64_t LoadedModel::fingerprint() const {
+  uint64_t hash = checksum64({});
+  if (const gguf::File* file = source_->gguf()) {
+    for (const auto& tensor : file->tensors()) hash = tensor_hash(tensor.name, tensor.view, hash);
+  } else {
+    for (const auto& tensor : source_->folder()->tensors()) hash = tensor_hash(tensor.name, tensor.view, hash);
+  }
+  return hash;
+}
 
 Result<std::unique_ptr<Tokenizer>> load_tokenizer(const ModelSource& source) {
   if (source.gguf()) return Tokenizer::from_gguf(*source.gguf());
@@ -204,6 +226,11 @@ Result<std::unique_ptr<LoadedModel>> LoadedModel::load(const fs::path& path, con
   const int64_t loaded = options.memory_budget > 0 ? out->model_->info().weight_bytes : 0;
   QUERN_TRY(out->plan_, plan_context(*out->model_, options.kv, options.context,
                                      memory_room(options.memory_budget) - loaded, options.sequences));
+  if (options.shared_by > 0) {
+    const int64_t room = memory_room(options.memory_budget) - loaded;
+    out->plan_.state_bytes =
+        shared_state_bytes(*out->model_, options.kv, out->plan_, room, options.shared_by, options.memory_budget > 0);
+  }
   out->store_ = std::make_unique<StateStore>(out->model_->state(), options.kv, out->plan_.state_bytes);
   out->runner_ = std::make_unique<Runner>(*out->model_, *out->pool_);
   return out;

@@ -37,6 +37,9 @@ struct LoadOptions {
   int64_t context = 0;        ///< 0: what the model was trained for, as far as memory allows
   int64_t memory_budget = 0;  ///< 0: what is available
   int sequences = 1;          ///< that the context memory shall hold at once
+  /// Context memory for this many sequences where there is room, and for what was read before; one must fit. 0: for
+  /// exactly `sequences`.
+  int shared_by = 0;
 };
 
 /// A model ready to run: file, weights, tokenizer, template, state memory. One engine thread uses it.
@@ -60,6 +63,8 @@ class LoadedModel {
   const std::string& eos_text() const { return eos_text_; }
   const GenerationDefaults& defaults() const { return defaults_; }
   const ContextPlan& context() const { return plan_; }
+  /// Tells weights apart: a hash of every tensor's name, type and shape and of a piece of its numbers.
+  uint64_t fingerprint() const;
   Isa isa() const { return isa_; }
   KvType kv() const { return kv_; }
   Pool& pool() { return *pool_; }

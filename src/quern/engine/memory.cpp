@@ -122,4 +122,13 @@ Result<ContextPlan> plan_context(const Model& model, KvType kv, int64_t wanted, 
   return ContextPlan{low, state(low), true};
 }
 
+int64_t shared_state_bytes(const Model& model, KvType kv, const ContextPlan& plan, int64_t room, int sequences,
+                           bool whole) {
+  // Pages take memory when they are first written: what nobody uses costs nothing.
+  constexpr int64_t kPrefixes = int64_t{4} << 30;
+  const int64_t free = room - scratch_bytes(model);
+  const int64_t wanted = sequences * state_bytes(model.state(), kv, plan.tokens, kStepTokens) + kPrefixes;
+  return std::max(plan.state_bytes, whole ? free : std::min(free / 2, wanted));
+}
+
 }  // namespace quern

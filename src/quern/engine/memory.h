@@ -29,4 +29,10 @@ struct ContextPlan {
 /// `wanted` <= 0: what the model was trained for, as far as `room` bytes allow; else exactly that, or out_of_memory.
 Result<ContextPlan> plan_context(const Model& model, KvType kv, int64_t wanted, int64_t room, int sequences = 1);
 
+/// State for up to `sequences` contexts of `plan` at once and for prefixes that were read before: all of `room` that is
+/// left beside scratch where a budget was given (`whole`), else what these are likely to need, and never most of the
+/// machine. At least what `plan` says.
+int64_t shared_state_bytes(const Model& model, KvType kv, const ContextPlan& plan, int64_t room, int sequences,
+                           bool whole);
+
 }  // namespace quern

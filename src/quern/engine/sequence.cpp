@@ -147,6 +147,11 @@ void Sequence::truncate(int64_t length) {
   length_ = length;
 }
 
+const PageRef* Sequence::page(int item, int64_t page) const {
+  const std::vector<PageRef>& pages = pages_[item];
+  return page < static_cast<int64_t>(pages.size()) && pages[page] ? &pages[page] : nullptr;
+}
+
 void Sequence::restore(const Checkpoint& checkpoint) {
   length_ = checkpoint.length;
   pages_ = checkpoint.pages;

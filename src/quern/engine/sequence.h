@@ -61,6 +61,10 @@ class Sequence {
 
   int64_t length() const { return length_; }
 
+  /// A hold on page `page` of an item, or on its blob; null where there is none.
+  const PageRef* page(int item, int64_t page) const;
+  const PageRef* fixed(int item) const { return fixed_[item] ? &fixed_[item] : nullptr; }
+
   /// Makes room for `tokens` more and returns the views of the step, valid until the next call of anything here.
   /// On failure (out_of_memory) nothing has changed.
   Result<std::span<const StateView>> prepare(int64_t tokens);

@@ -14,7 +14,10 @@ std::string_view StopMatcher::push(std::string_view text) {
   if (stops_.empty()) return text;
   held_ += text;
   size_t match = std::string::npos;
-  for (const std::string& stop : stops_) match = std::min(match, held_.find(stop));
+  for (const std::string& stop : stops_) {
+    const size_t at = held_.find(stop);
+    if (at < match) match = at, matched_ = stop;
+  }
   if (match != std::string::npos) {
     stopped_ = true;
     out_.assign(held_, 0, match);

@@ -19,10 +19,12 @@ class StopMatcher {
   /// What was held back when the stream ends without a match.
   std::string flush();
   bool stopped() const { return stopped_; }
+  /// The stop string that was met; empty: none.
+  const std::string& matched() const { return matched_; }
 
  private:
   std::vector<std::string> stops_;
-  std::string held_, out_;
+  std::string held_, out_, matched_;
   bool stopped_ = false;
 };
 

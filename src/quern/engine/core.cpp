@@ -1,0 +1,296 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "quern/engine/core.h"
+
+#include <algorithm>
+#include <utility>
+
+#include "quern/engine/memory.h"
+#include "quern/engine/paging.h"
+
+namespace quern {
+namespace {
+
+/// Where a checkpoint of recurrent state weighs about as much as the rows of so many tokens (docs/architecture.md,
+/// "state is data").
+constexpr int64_t kCheckpointEvery = 2048;
+/// Of an answer only so many tokens are counted on when a request asks for a place: most end early, and who runs out
+/// of memory loses its place for a while.
+constexpr int64_t kExpectedAnswer = 256;
+/// Rows of logits of one step of a prompt whose every token is scored: they are as wide as the vocabulary.
+constexpr int64_t kScoredTokens = 32;
+
+int64_t blocks(int64_t tokens) { return tokens / kKvPageTokens; }
+
+}  // namespace
+
+EngineCore::EngineCore(Runner& runner, StateStore& state, const Tokenizer& tokenizer, CoreOptions options)
+    : runner_(runner),
+      state_(state),
+      tokenizer_(tokenizer),
+      options_(std::move(options)),
+      n_vocab_(std::min<int64_t>(tokenizer.size(), runner.model().info().n_vocab)),
+      cache_(state, options_.store),
+      budget_(options_.step_tokens) {
+  QUERN_CHECK(options_.parallel >= 1 && options_.context >= 1 && options_.clock, "options of an engine");
+}
+
+EngineCore::~EngineCore() { fail_all(make_error(ErrorCode::cancelled, "the engine ended")); }
+
+Status EngineCore::check(const Request& request) const {
+  const auto n = static_cast<int64_t>(request.prompt.size());
+  if (n == 0) return make_error(ErrorCode::invalid_argument, "prompt: expected at least one token, found none");
+  for (const TokenId id : request.prompt)
+    if (id < 0 || id >= n_vocab_)
+      return make_error(ErrorCode::invalid_argument, "prompt: expected token ids 0 to {}, found {}", n_vocab_ - 1, id);
+  if (n > options_.context)
+    return make_error(ErrorCode::invalid_argument, "prompt: {} tokens, the context holds {}", n, options_.context);
+  return check_sampling(request.sampling, n_vocab_);
+}
+
+void EngineCore::add(uint64_t id, Request request, std::shared_ptr<RequestListener> listener) {
+  ++counters_.requests;
+  if (Status good = check(request); !good) {
+    RequestEnd end;
+    end.error = std::move(good).error();
+    return listener->on_end(end, {});
+  }
+  counters_.prompt_tokens += static_cast<int64_t>(request.prompt.size());
+  waiting_.push_back(std::make_unique<ActiveRequest>(id, std::move(request), std::move(listener), state_, tokenizer_,
+                                                     n_vocab_, options_.context));
+}
+
+void EngineCore::cancel(uint64_t id) {
+  for (std::list<Active>* list : {&waiting_, &running_}) {
+    const auto found = std::ranges::find(*list, id, &ActiveRequest::id);
+    if (found == list->end()) continue;
+    if (list == &running_) keep(**found, 0);  // an aborted prompt goes on where it stopped when it comes again
+    (*found)->finish(FinishReason::cancelled);
+    list->erase(found);
+    return;
+  }
+}
+
+void EngineCore::fail_all(const Error& error) {
+  for (std::list<Active>* list : {&waiting_, &running_}) {
+    for (Active& request : *list) request->fail(error);
+    list->clear();
+  }
+}
+
+int EngineCore::places_of(const std::string& owner) const {
+  return static_cast<int>(
+      std::ranges::count_if(running_, [&](const Active& r) { return r->request().owner == owner; }));
+}
+
+/// What a request may come to take, as far as it is counted on.
+int64_t EngineCore::reserved_bytes(const ActiveRequest& request) const {
+  const int64_t tokens = std::min(request.most_tokens(), request.length() + kExpectedAnswer);
+  return state_bytes(state_.items(), state_.kv(), tokens, options_.step_tokens) +
+         2 * checkpoint_bytes(state_.items(), state_.kv());
+}
+
+bool EngineCore::fits(const ActiveRequest& request) const {
+  int64_t reserved = reserved_bytes(request);
+  for (const Active& other : running_) reserved += reserved_bytes(*other);
+  return running_.empty() || reserved <= state_.budget().limit();
+}
+
+void EngineCore::admit() {
+  while (!waiting_.empty() && static_cast<int>(running_.size()) < options_.parallel) {
+    std::vector<Waiter> waiters;
+    for (const Active& r : waiting_) waiters.push_back({r->request().priority, r->id(), places_of(r->request().owner)});
+    const auto next = std::next(waiting_.begin(), next_waiter(waiters));
+    if (!fits(**next)) return;  // nobody passes it: it would wait forever
+    Active request = std::move(*next);
+    waiting_.erase(next);
+    give_place(std::move(request));
+  }
+}
+
+void EngineCore::give_place(Active request) {
+  const Request& wanted = request->request();
+  // What wants numbers of every token of the prompt has to read them.
+  if (wanted.use_cache && !wanted.prompt_logprobs && !wanted.embedding) {
+    auto hit = cache_.find(wanted.owner, request->ids(), request->length() - 1);
+    if (hit.state.length > 0) {
+      request->sequence.restore(hit.state);
+      request->cursor = std::move(hit.cursor);
+    }
+    counters_.cached_tokens += request->found_cached(hit.state.length);
+    request->tell_progress();
+  }
+  const auto place = std::ranges::find_if(running_, [&](const Active& r) { return r->id() > request->id(); });
+  running_.insert(place, std::move(request));
+}
+
+/// Where a step that would read `tokens` ends: earlier where a prefix is worth coming back to.
+int64_t EngineCore::next_stop(const ActiveRequest& request, int64_t tokens) const {
+  const int64_t at = request.sequence.length();
+  int64_t stop = at + tokens;
+  if (request.request().prompt_logprobs) stop = std::min(stop, at + kScoredTokens);
+  if (state_.cuts_anywhere() || !request.request().use_cache || !request.reads_prompt()) return stop - at;
+  const auto prompt = static_cast<int64_t>(request.request().prompt.size());
+  // Templates rewrite the very end of a prompt in the next turn: the last two boundaries.
+  const int64_t last = blocks(prompt - 1) * kKvPageTokens;
+  const auto consider = [&](int64_t place) {
+    place = blocks(place) * kKvPageTokens;
+    if (place > at) stop = std::min(stop, place);
+  };
+  consider(last);
+  consider(last - kKvPageTokens);
+  consider(at + kCheckpointEvery - at % kCheckpointEvery);
+  for (const int64_t start : request.request().checkpoints) consider(start);
+  // At the end of a block what was read can be kept even if the client goes away now.
+  if (stop < prompt && blocks(stop) > blocks(at)) stop = blocks(stop) * kKvPageTokens;
+  return stop - at;
+}
+
+/// Keeps what a step has completed.
+void EngineCore::keep(ActiveRequest& request, int64_t before) {
+  if (!request.request().use_cache || request.request().embedding) return;
+  const int64_t now = request.sequence.length();
+  if (blocks(now) == blocks(before)) return;
+  auto state = PrefixCache::State::none;
+  if (!state_.cuts_anywhere()) {
+    const bool prompt = now <= static_cast<int64_t>(request.request().prompt.size());
+    state = prompt ? PrefixCache::State::lasting : PrefixCache::State::passing;
+  }
+  cache_.keep(request.request().owner, request.ids(), request.sequence, state, request.cursor);
+}
+
+/// Frees memory for `asking`: what the cache used longest ago, then the place of who came last. False: `asking` itself
+/// was to go.
+bool EngineCore::make_room(ActiveRequest& asking) {
+  constexpr int kAtOnce = 16;
+  int freed = 0;
+  while (freed < kAtOnce && cache_.evict()) ++freed;
+  if (freed > 0) return true;
+  const auto rank = [](const Active& r) { return std::pair(r->request().priority, r->id()); };
+  const auto last = std::ranges::max_element(running_, std::less(), rank);
+  if (running_.size() == 1) {
+    asking.fail(make_error(ErrorCode::out_of_memory, "context memory: {} MiB do not hold this request",
+                           state_.budget().limit() >> 20));
+    return false;
+  }
+  Active victim = std::move(*last);
+  running_.erase(last);
+  const bool self = victim.get() == &asking;
+  victim->cursor = {};
+  victim->sequence = Sequence(state_);
+  ++counters_.preemptions;
+  const auto place = std::ranges::find_if(waiting_, [&](const Active& r) { return r->id() > victim->id(); });
+  waiting_.insert(place, std::move(victim));
+  return !self;
+}
+
+/// What a step's outcome means for one of those who took part: `rows` are its logits.
+void EngineCore::went_on(ActiveRequest& request, std::span<const float> rows, int64_t before) {
+  keep(request, before);
+  const int64_t width = runner_.model().info().n_vocab;
+  if (before < static_cast<int64_t>(request.request().prompt.size())) {
+    if (request.request().prompt_logprobs) request.score_prompt(before, rows, width);
+    request.tell_progress();
+  }
+  if (request.pending() > 0) return;
+  const int64_t had = request.length();
+  request.draw(rows.last(static_cast<size_t>(width)));
+  counters_.generated_tokens += request.length() - had;
+}
+
+bool EngineCore::run_hidden(ActiveRequest& request) {
+  const int64_t tokens = std::min(request.pending(), budget_.tokens(running_.size() > 1));
+  const int64_t before = request.sequence.length();
+  auto rows = runner_.hidden({&request.sequence, request.next(tokens)});
+  if (!rows) {
+    if (rows.error().code == ErrorCode::out_of_memory) return make_room(request);
+    request.fail(std::move(rows).error());
+    return true;
+  }
+  request.add_hidden(before, *rows, runner_.model().info().n_embd);
+  return true;
+}
+
+/// One step of all who have a place; false: memory was short, others have to be chosen.
+bool EngineCore::run_step() {
+  std::vector<ActiveRequest*> requests;
+  std::vector<Runnable> runnable;
+  for (const Active& r : running_) {
+    if (r->request().embedding) continue;
+    requests.push_back(r.get());
+    runnable.push_back({r->pending(), r->request().priority, r->id()});
+  }
+  if (requests.empty()) return true;
+  const std::vector<int64_t> plan = plan_step(runnable, budget_.tokens(running_.size() + waiting_.size() > 1));
+  std::vector<StepPart> parts;
+  std::vector<ActiveRequest*> takers;
+  int64_t tokens = 0;
+  for (size_t i = 0; i < requests.size(); ++i) {
+    if (plan[i] == 0) continue;
+    ActiveRequest& r = *requests[i];
+    const auto next = r.next(next_stop(r, plan[i]));
+    const bool last = static_cast<int64_t>(next.size()) == r.pending();
+    const Outputs outputs = r.request().prompt_logprobs && r.reads_prompt() ? Outputs::all
+                            : last                                          ? Outputs::last
+                                                                            : Outputs::none;
+    parts.push_back({&r.sequence, next, outputs});
+    takers.push_back(&r);
+    tokens += static_cast<int64_t>(next.size());
+  }
+  const double start = options_.clock();
+  auto rows = runner_.step(parts);
+  if (!rows) {
+    if (rows.error().code == ErrorCode::out_of_memory) return make_room(*takers.back()), false;
+    for (ActiveRequest* r : takers) r->fail(rows.error());
+    return true;
+  }
+  budget_.measured(tokens, options_.clock() - start);
+  ++counters_.steps;
+  std::span<const float> rest = *rows;
+  for (size_t i = 0; i < parts.size(); ++i) {
+    const auto count = static_cast<int64_t>(parts[i].tokens.size());
+    const int64_t n = parts[i].outputs == Outputs::none ? 0 : parts[i].outputs == Outputs::last ? 1 : count;
+    const auto own = static_cast<size_t>(n * runner_.model().info().n_vocab);
+    went_on(*takers[i], rest.first(own), takers[i]->sequence.length() - count);
+    rest = rest.subspan(own);
+  }
+  return true;
+}
+
+void EngineCore::sweep() {
+  std::erase_if(running_, [](const Active& r) { return r->ended(); });
+}
+
+bool EngineCore::step() {
+  admit();
+  if (running_.empty()) return false;
+  const bool done = run_step();
+  sweep();
+  if (!done) return true;
+  const auto text = std::ranges::find_if(running_, [](const Active& r) { return r->request().embedding; });
+  if (text != running_.end()) run_hidden(**text);
+  sweep();
+  return !running_.empty() || !waiting_.empty();
+}
+
+EngineFacts EngineCore::facts() const {
+  EngineFacts facts;
+  facts.running = std::ssize(running_);
+  facts.waiting = std::ssize(waiting_);
+  for (const Active& r : running_)
+    for (const StateItem& item : state_.items())
+      if (keeps_pages(item))
+        facts.pages_active += pages_for(r->sequence.length()) - first_live_page(item, r->sequence.length());
+  facts.cache_blocks = cache_.blocks();
+  facts.cache_bytes = cache_.bytes();
+  facts.state_bytes = state_.budget().used();
+  facts.state_limit_bytes = state_.budget().limit();
+  facts.requests = counters_.requests;
+  facts.prompt_tokens = counters_.prompt_tokens;
+  facts.cached_tokens = counters_.cached_tokens;
+  facts.generated_tokens = counters_.generated_tokens;
+  facts.preemptions = counters_.preemptions;
+  facts.steps = counters_.steps;
+  return facts;
+}
+
+}  // namespace quern

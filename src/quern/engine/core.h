@@ -1,0 +1,92 @@
+// SPDX-License-Identifier: Apache-2.0
+#pragma once
+
+#include <cstdint>
+#include <functional>
+#include <list>
+#include <memory>
+#include <span>
+#include <string>
+
+#include "quern/engine/active_request.h"
+#include "quern/engine/prefix_cache.h"
+#include "quern/engine/request.h"
+#include "quern/engine/runner.h"
+#include "quern/engine/step_plan.h"
+
+namespace quern {
+
+struct CoreOptions {
+  int parallel = 8;              ///< requests that have a place at the same time, at least 1
+  int64_t context = 0;           ///< tokens of one request
+  int64_t step_tokens = 512;     ///< of prompts in one step at the most
+  PrefixStore* store = nullptr;  ///< the prefix cache's; null: memory only. Must outlive the core
+  /// Seconds from any start, never going back: for the length of steps only, never for what comes out.
+  std::function<double()> clock;
+};
+
+/// What an engine does at the moment, and has done so far.
+struct EngineFacts {
+  int64_t running = 0, waiting = 0;
+  int64_t pages_active = 0;  ///< held by running requests; those that only the cache holds do not count
+  int64_t cache_blocks = 0, cache_bytes = 0, state_bytes = 0, state_limit_bytes = 0;
+  int64_t requests = 0, prompt_tokens = 0, cached_tokens = 0, generated_tokens = 0, preemptions = 0, steps = 0;
+};
+
+/// All that an engine does, one step at a time and on one thread: gives requests places, reads prompts in pieces beside
+/// those that decode, samples, keeps prefixes, and makes room where memory is short. What a request gets does not
+/// depend on the company it is in.
+class EngineCore {
+ public:
+  /// All must outlive it.
+  EngineCore(Runner& runner, StateStore& state, const Tokenizer& tokenizer, CoreOptions options);
+  ~EngineCore();
+
+  /// A request that cannot be served ends at once, with its error. `id`s rise.
+  void add(uint64_t id, Request request, std::shared_ptr<RequestListener> listener);
+  /// Ends a request as cancelled, wherever it is; one that is not here: nothing.
+  void cancel(uint64_t id);
+  /// Ends all of them with an error.
+  void fail_all(const Error& error);
+
+  /// Does one step; false: there is nothing to do.
+  bool step();
+
+  EngineFacts facts() const;
+
+ private:
+  using Active = std::unique_ptr<ActiveRequest>;
+  struct Counters {
+    int64_t requests = 0, prompt_tokens = 0, cached_tokens = 0, generated_tokens = 0, preemptions = 0, steps = 0;
+  };
+
+  Status check(const Request& request) const;
+
+  // Places.
+  void admit();
+  bool fits(const ActiveRequest& request) const;
+  void give_place(Active request);
+  int places_of(const std::string& owner) const;
+  void sweep();
+
+  // Steps.
+  bool run_step();
+  bool run_hidden(ActiveRequest& request);
+  int64_t next_stop(const ActiveRequest& request, int64_t tokens) const;
+  void went_on(ActiveRequest& request, std::span<const float> rows, int64_t before);
+  void keep(ActiveRequest& request, int64_t before);
+  bool make_room(ActiveRequest& asking);
+  int64_t reserved_bytes(const ActiveRequest& request) const;
+
+  Runner& runner_;
+  StateStore& state_;
+  const Tokenizer& tokenizer_;
+  const CoreOptions options_;
+  const int64_t n_vocab_;  // ids that have both a token and a logit
+  PrefixCache cache_;
+  StepBudget budget_;
+  std::list<Active> waiting_, running_;  // both by arrival
+  Counters counters_;
+};
+
+}  // namespace quern

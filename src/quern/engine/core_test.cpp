@@ -1,0 +1,465 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "quern/engine/core.h"
+
+#include <gmock/gmock.h>
+#include <gtest/gtest.h>
+#include <unistd.h>
+
+#include <algorithm>
+#include <cstdlib>
+#include <filesystem>
+#include <map>
+#include <memory>
+#include <random>
+#include <string>
+#include <vector>
+
+#include "quern/engine/core_testing.h"
+
+namespace quern {
+namespace {
+
+using testing::sim_answer;
+using testing::SimModel;
+using testing::SimState;
+using testing::SimTokenizer;
+
+/// Collects what a request is told.
+struct Told : RequestListener {
+  void on_prompt(int64_t done, int64_t total) override {
+    EXPECT_LE(done, total);
+    ++progress;
+  }
+  void on_token(const TokenInfo& token, std::string_view piece) override {
+    EXPECT_FALSE(end) << "a token after the end";
+    ids.push_back(token.id);
+    infos.push_back(token);
+    text += piece;
+  }
+  void on_end(const RequestEnd& what, std::string_view piece) override {
+    EXPECT_FALSE(end) << "two ends";
+    end = what;
+    text += piece;
+  }
+  std::vector<int32_t> ids;
+  std::vector<TokenInfo> infos;
+  std::string text;
+  int progress = 0;
+  std::optional<RequestEnd> end;
+};
+
+/// A whole engine's inside around a SimModel, with a clock that goes one millisecond per look.
+struct Sim {
+  explicit Sim(SimState state, int64_t budget = 64 << 20, int parallel = 4, PrefixStore* prefixes = nullptr)
+      : model(state), pool(1), store(model.state(), KvType::f32, budget), runner(model, pool) {
+    CoreOptions options;
+    options.parallel = parallel;
+    options.context = 1024;
+    options.step_tokens = 96;
+    options.store = prefixes;
+    options.clock = [this] { return now += 1e-3; };
+    core.emplace(runner, store, tokenizer, std::move(options));
+  }
+
+  std::shared_ptr<Told> add(std::vector<int32_t> prompt, int64_t most, SamplingOptions sampling = greedy()) {
+    Request request;
+    request.prompt = std::move(prompt);
+    request.max_tokens = most;
+    request.sampling = std::move(sampling);
+    return add(std::move(request));
+  }
+  std::shared_ptr<Told> add(Request request) {
+    auto told = std::make_shared<Told>();
+    core->add(++last, std::move(request), told);
+    return told;
+  }
+  void drain() {
+    for (int i = 0; i < 100'000 && core->step(); ++i) {
+    }
+    EXPECT_EQ(core->facts().running + core->facts().waiting, 0) << "somebody never ended";
+    EXPECT_EQ(core->facts().pages_active, 0);
+  }
+  static SamplingOptions greedy() {
+    SamplingOptions out;
+    out.temperature = 0;
+    return out;
+  }
+
+  SimModel model;
+  SimTokenizer tokenizer;
+  Pool pool;
+  StateStore store;
+  Runner runner;
+  double now = 0;
+  uint64_t last = 0;
+  std::optional<EngineCore> core;
+};
+
+std::vector<int32_t> tokens(size_t n, uint32_t seed) {
+  std::mt19937 random(seed);
+  std::vector<int32_t> out(n);
+  for (int32_t& id : out) id = static_cast<int32_t>(random() % testing::kSimEnd);
+  return out;
+}
+
+class EveryState : public ::testing::TestWithParam<SimState> {};
+INSTANTIATE_TEST_SUITE_P(Core, EveryState, ::testing::Values(SimState::rows, SimState::windows, SimState::recurrent),
+                         [](const auto& state) {
+                           return state.param == SimState::rows      ? "rows"
+                                  : state.param == SimState::windows ? "windows"
+                                                                     : "recurrent";
+                         });
+
+TEST_P(EveryState, a_request_gets_its_own_answer_beside_others) {
+  Sim sim(GetParam());
+  std::vector<std::pair<std::shared_ptr<Told>, std::vector<int32_t>>> all;
+  for (uint32_t i = 0; i < 20; ++i) {
+    SamplingOptions sampling;
+    sampling.temperature = i % 2 ? 1.0f : 0.0f;
+    sampling.seed = i;
+    const auto prompt = tokens(1 + i * 17 % 300, i);
+    all.emplace_back(sim.add(prompt, 30, sampling), sim_answer(prompt, sampling, 30));
+  }
+  sim.drain();
+  for (const auto& [told, want] : all) {
+    ASSERT_TRUE(told->end);
+    EXPECT_FALSE(told->end->error);
+    EXPECT_EQ(told->ids, want);
+    EXPECT_EQ(told->end->usage.completion_tokens, static_cast<int64_t>(want.size()));
+  }
+}
+
+TEST_P(EveryState, a_prompt_that_was_read_before_comes_from_the_cache) {
+  Sim sim(GetParam());
+  const auto prompt = tokens(600, 1);
+  const auto first = sim.add(prompt, 10);
+  sim.drain();
+  const auto second = sim.add(prompt, 10);
+  sim.drain();
+  EXPECT_EQ(first->end->usage.cached_tokens, 0);
+  EXPECT_EQ(second->end->usage.cached_tokens, 576);  // whole blocks before the last token
+  EXPECT_EQ(first->ids, second->ids);
+
+  auto next = prompt;  // the next turn of the talk
+  next.insert(next.end(), first->ids.begin(), first->ids.end());
+  for (const int32_t id : tokens(80, 2)) next.push_back(id);
+  const auto third = sim.add(next, 5);
+  sim.drain();
+  EXPECT_GE(third->end->usage.cached_tokens, 576);
+  EXPECT_EQ(third->ids, sim_answer(next, Sim::greedy(), 5));
+}
+
+TEST_P(EveryState, an_answer_is_cached_up_to_its_last_block) {
+  Sim sim(GetParam());
+  const auto prompt = tokens(70, 5);
+  Request request;
+  request.prompt = prompt;
+  request.sampling = Sim::greedy();
+  request.max_tokens = 300;
+  request.ignore_end = true;
+  const auto told = sim.add(request);
+  sim.drain();
+  auto next = prompt;
+  next.insert(next.end(), told->ids.begin(), told->ids.end());
+  for (const int32_t id : tokens(10, 6)) next.push_back(id);
+  const auto second = sim.add(next, 1);
+  sim.drain();
+  EXPECT_GE(second->end->usage.cached_tokens, 320);  // of 370: what was read, in whole blocks
+}
+
+TEST_P(EveryState, keys_share_nothing) {
+  Sim sim(GetParam());
+  Request request;
+  request.prompt = tokens(300, 3);
+  request.sampling = Sim::greedy();
+  request.max_tokens = 4;
+  request.owner = "alpha";
+  sim.add(request);
+  sim.drain();
+  request.owner = "beta";
+  const auto stranger = sim.add(request);
+  sim.drain();
+  EXPECT_EQ(stranger->end->usage.cached_tokens, 0);
+  const auto own = sim.add(request);
+  sim.drain();
+  EXPECT_EQ(own->end->usage.cached_tokens, 256);
+}
+
+TEST_P(EveryState, without_the_cache_nothing_is_read_from_it_or_kept) {
+  Sim sim(GetParam());
+  Request request;
+  request.prompt = tokens(300, 3);
+  request.sampling = Sim::greedy();
+  request.max_tokens = 4;
+  request.use_cache = false;
+  sim.add(request);
+  sim.drain();
+  EXPECT_EQ(sim.core->facts().cache_blocks, 0);
+  EXPECT_EQ(sim.store.pages_in_use(), 0);
+  request.use_cache = true;
+  EXPECT_EQ((sim.add(request), sim.drain(), sim.core->facts().cached_tokens), 0);
+  request.use_cache = false;
+  const auto again = sim.add(request);
+  sim.drain();
+  EXPECT_EQ(again->end->usage.cached_tokens, 0);
+}
+
+TEST_P(EveryState, an_aborted_prompt_goes_on_where_it_stopped) {
+  Sim sim(GetParam());
+  const auto prompt = tokens(900, 9);
+  const auto gone = sim.add(prompt, 1);
+  for (int i = 0; i < 6; ++i) sim.core->step();
+  sim.core->cancel(sim.last);
+  EXPECT_EQ(gone->end->finish, FinishReason::cancelled);
+  EXPECT_EQ(sim.core->facts().pages_active, 0);
+  const auto again = sim.add(prompt, 3);
+  sim.drain();
+  EXPECT_GE(again->end->usage.cached_tokens, 192);
+  EXPECT_EQ(again->ids, sim_answer(prompt, Sim::greedy(), 3));
+}
+
+TEST_P(EveryState, memory_for_one_serves_many_in_turn) {
+  // A little more than one context of 1,024 tokens takes.
+  const SimModel model(GetParam());
+  const int64_t budget =
+      state_bytes(model.state(), KvType::f32, 1024, 96) + 3 * checkpoint_bytes(model.state(), KvType::f32) + 8192;
+  Sim sim(GetParam(), budget);
+  std::vector<std::pair<std::shared_ptr<Told>, std::vector<int32_t>>> all;
+  for (uint32_t i = 0; i < 12; ++i) {
+    Request request;
+    request.prompt = tokens(200 + 10 * i, i);
+    request.sampling = Sim::greedy();
+    request.max_tokens = 500;
+    request.ignore_end = true;
+    all.emplace_back(sim.add(request), request.prompt);
+  }
+  sim.drain();
+  // Blobs of recurrent state are counted on in full, so that only one gets a place there.
+  EXPECT_EQ(sim.core->facts().preemptions > 0, GetParam() != SimState::recurrent);
+  for (const auto& [told, prompt] : all) {
+    ASSERT_TRUE(told->end);
+    EXPECT_FALSE(told->end->error) << told->end->error->message;
+    EXPECT_EQ(told->ids.size(), 500u);
+    const auto want = sim_answer(prompt, Sim::greedy(), 500);
+    EXPECT_TRUE(std::equal(want.begin(), want.end(), told->ids.begin()));
+  }
+}
+
+TEST(Core, what_fits_nowhere_ends_with_an_error_and_harms_nobody) {
+  Sim sim(SimState::rows, 10 << 10);  // ten pages
+  const auto large = sim.add(tokens(900, 1), 5);
+  const auto small = sim.add(tokens(40, 2), 5);
+  sim.drain();
+  ASSERT_TRUE(large->end && large->end->error);
+  EXPECT_EQ(large->end->error->code, ErrorCode::out_of_memory);
+  EXPECT_EQ(small->ids, sim_answer(tokens(40, 2), Sim::greedy(), 5));
+}
+
+TEST(Core, wrong_requests_end_at_once_with_the_reason) {
+  Sim sim(SimState::rows);
+  EXPECT_THAT(sim.add({}, 5)->end->error->message, ::testing::HasSubstr("at least one token"));
+  EXPECT_THAT(sim.add({1, testing::kSimVocab}, 5)->end->error->message, ::testing::HasSubstr("found 24"));
+  EXPECT_THAT(sim.add({-1}, 5)->end->error->message, ::testing::HasSubstr("found -1"));
+  EXPECT_THAT(sim.add(tokens(1025, 1), 5)->end->error->message, ::testing::HasSubstr("1025 tokens"));
+}
+
+TEST(Core, a_short_prompt_passes_a_long_one) {
+  Sim sim(SimState::rows);
+  const auto longer = sim.add(tokens(1000, 1), 1);
+  sim.core->step();
+  const auto shorter = sim.add(tokens(50, 2), 1);
+  for (int i = 0; i < 3; ++i) sim.core->step();
+  EXPECT_TRUE(shorter->end);
+  EXPECT_FALSE(longer->end);
+  sim.drain();
+}
+
+TEST(Core, priorities_go_first) {
+  Sim sim(SimState::rows, 64 << 20, 1);
+  sim.add(tokens(10, 1), 5);
+  sim.core->step();
+  Request request;
+  request.prompt = tokens(10, 2);
+  request.sampling = Sim::greedy();
+  request.max_tokens = 1;
+  const auto plain = sim.add(request);
+  request.priority = -1;
+  const auto urgent = sim.add(request);
+  while (!urgent->end) ASSERT_TRUE(sim.core->step());
+  EXPECT_FALSE(plain->end);
+  sim.drain();
+}
+
+TEST(Core, an_owner_with_many_requests_leaves_places_to_others) {
+  Sim sim(SimState::rows, 64 << 20, 2);
+  Request request;
+  request.prompt = tokens(10, 2);
+  request.sampling = Sim::greedy();
+  request.max_tokens = 20;
+  request.ignore_end = true;
+  request.owner = "many";
+  std::vector<std::shared_ptr<Told>> many;
+  for (int i = 0; i < 10; ++i) many.push_back(sim.add(request));
+  request.owner = "one";
+  const auto one = sim.add(request);
+  while (!one->end) ASSERT_TRUE(sim.core->step());
+  EXPECT_LT(std::ranges::count_if(many, [](const auto& t) { return t->end.has_value(); }), 5);
+  sim.drain();
+}
+
+TEST(Core, probabilities_of_a_prompt_are_those_of_its_answer) {
+  Sim sim(SimState::rows);
+  Request request;
+  request.prompt = tokens(100, 4);
+  request.sampling = Sim::greedy();
+  request.max_tokens = 20;
+  request.top_logprobs = 3;
+  request.ignore_end = true;
+  const auto answer = sim.add(request);
+  sim.drain();
+  Request again = request;
+  again.prompt.insert(again.prompt.end(), answer->ids.begin(), answer->ids.end());
+  again.prompt_logprobs = true;
+  again.max_tokens = 0;
+  const auto scored = sim.add(again);
+  sim.drain();
+  const auto& rows = scored->end->prompt_logprobs;
+  ASSERT_EQ(rows.size(), 120u);
+  for (size_t i = 0; i < 20; ++i) {
+    EXPECT_EQ(rows[100 + i].id, answer->infos[i].id);
+    EXPECT_EQ(rows[100 + i].logprob, answer->infos[i].logprob);
+    EXPECT_EQ(rows[100 + i].top.size(), 3u);
+  }
+}
+
+TEST(Core, an_embedding_is_the_mean_however_the_text_is_cut) {
+  Sim sim(SimState::rows);
+  Request request;
+  request.prompt = tokens(500, 4);
+  request.embedding = true;
+  const auto alone = sim.add(request);
+  sim.drain();
+  for (int i = 0; i < 6; ++i) sim.add(tokens(100 + i, 40 + i), 20);
+  const auto beside = sim.add(request);
+  sim.drain();
+  ASSERT_EQ(alone->end->embedding.size(), 4u);
+  EXPECT_EQ(alone->end->embedding, beside->end->embedding);
+  double square = 0;
+  for (const float v : alone->end->embedding) square += static_cast<double>(v) * static_cast<double>(v);
+  EXPECT_NEAR(square, 1, 1e-6);
+}
+
+TEST(Core, a_stop_text_ends_an_answer_and_is_not_said) {
+  Sim sim(SimState::rows);
+  const auto prompt = tokens(30, 8);
+  const auto want = sim_answer(prompt, Sim::greedy(), 40);
+  ASSERT_GT(want.size(), 6u);
+  std::string whole;
+  for (const int32_t id : want) whole += sim.tokenizer.piece(id, false);
+  Request request;
+  request.prompt = prompt;
+  request.sampling = Sim::greedy();
+  request.max_tokens = 40;
+  request.stops = {whole.substr(3, 3)};
+  const auto told = sim.add(request);
+  sim.drain();
+  EXPECT_EQ(told->text, whole.substr(0, whole.find(request.stops[0])));
+  EXPECT_EQ(told->end->stop, request.stops[0]);
+  EXPECT_EQ(told->end->finish, FinishReason::stop);
+}
+
+/// Random arrivals, cancels, lack of memory and restarts against what each request must get. QUERN_SIM_STEPS sets the
+/// steps (a million before a release), QUERN_SIM_SEED the seed.
+TEST_P(EveryState, whatever_happens_everybody_gets_the_right_answer) {
+  const auto number = [](const char* name, int64_t otherwise) {
+    const char* text = std::getenv(name);
+    return text ? std::strtoll(text, nullptr, 10) : otherwise;
+  };
+  const int64_t steps = number("QUERN_SIM_STEPS", 20'000);
+  const auto seed = static_cast<uint32_t>(number("QUERN_SIM_SEED", 1));
+  SCOPED_TRACE("QUERN_SIM_SEED=" + std::to_string(seed));
+  std::mt19937 random(seed);
+  const auto below = [&](uint32_t n) { return random() % n; };
+
+  const auto folder = std::filesystem::path(::testing::TempDir()) / ("quern-sim-" + std::to_string(getpid()));
+  auto prefixes = PrefixStore::open(folder, 1, 4 << 20);
+  ASSERT_TRUE(prefixes) << prefixes.error().message;
+  const int64_t budget = 180 << 10;  // about 90 pages of rows
+  std::optional<Sim> sim;
+  sim.emplace(GetParam(), budget, 5, prefixes->get());
+
+  struct Open {
+    uint64_t id;
+    std::shared_ptr<Told> told;
+    Request request;
+  };
+  std::vector<Open> open;
+  int64_t ended = 0, cancelled = 0, out_of_memory = 0, cached = 0;
+  const auto check = [&](const Open& o) {
+    const RequestEnd& end = *o.told->end;
+    const auto most = std::min<int64_t>(o.request.max_tokens, 1024 - static_cast<int64_t>(o.request.prompt.size()));
+    const auto want = sim_answer(o.request.prompt, o.request.sampling, most);
+    const auto& got = o.told->ids;
+    ASSERT_LE(got.size(), want.size());
+    ASSERT_TRUE(std::equal(got.begin(), got.end(), want.begin())) << "a wrong token";
+    ASSERT_LT(end.usage.cached_tokens, end.usage.prompt_tokens);
+    ++ended;
+    cached += end.usage.cached_tokens;
+    if (end.error) {
+      ASSERT_EQ(end.error->code, ErrorCode::out_of_memory) << end.error->message;
+      ++out_of_memory;
+    } else if (end.finish == FinishReason::cancelled) {
+      ++cancelled;
+    } else {
+      ASSERT_EQ(got, want);
+    }
+  };
+  for (int64_t step = 0; step < steps && !::testing::Test::HasFatalFailure(); ++step) {
+    if (open.size() < 12 && below(8) == 0) {
+      Request request;
+      // From few beginnings, so that they share.
+      const uint32_t talk = below(6);
+      request.prompt = tokens(64 * below(6) + below(30), talk);
+      for (const int32_t id : tokens(1 + below(120), 100 + below(4))) request.prompt.push_back(id);
+      request.sampling = Sim::greedy();
+      if (below(2)) request.sampling.temperature = 1, request.sampling.seed = below(5);
+      request.max_tokens = below(60);
+      request.owner = std::string(1, static_cast<char>('a' + below(3)));
+      request.priority = static_cast<int>(below(3));
+      request.use_cache = below(10) != 0;
+      if (below(4) == 0) request.checkpoints = {static_cast<int64_t>(below(200)), 100'000, -5};
+      auto told = sim->add(request);
+      open.push_back({sim->last, std::move(told), std::move(request)});
+    }
+    if (!open.empty() && below(40) == 0) sim->core->cancel(open[below(static_cast<uint32_t>(open.size()))].id);
+    if (below(3000) == 0) {  // a restart: the disk stays
+      sim->core.reset();
+      for (const Open& o : open) EXPECT_TRUE(o.told->end);
+      open.clear();
+      sim.reset();
+      sim.emplace(GetParam(), budget, 5, prefixes->get());
+    }
+    sim->core->step();
+    const EngineFacts facts = sim->core->facts();
+    ASSERT_LE(facts.running, 5);
+    ASSERT_LE(facts.state_bytes, facts.state_limit_bytes);
+    std::erase_if(open, [&](const Open& o) {
+      if (!o.told->end) return false;
+      check(o);
+      return true;
+    });
+  }
+  sim->drain();
+  for (const Open& o : open) check(o);
+  EXPECT_GT(ended, steps / 100);
+  EXPECT_GT(cached, 0);
+  EXPECT_GT(cancelled, 0);
+  RecordProperty("ended", static_cast<int>(ended));
+  RecordProperty("out_of_memory", static_cast<int>(out_of_memory));
+  sim.reset();
+  prefixes->reset();
+  std::filesystem::remove_all(folder);
+}
+
+}  // namespace
+}  // namespace quern

@@ -1,0 +1,141 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "quern/engine/engine.h"
+
+#include <chrono>
+#include <new>
+
+#include "quern/engine/checkpoint_file.h"
+
+namespace quern {
+namespace {
+
+double seconds() { return std::chrono::duration<double>(std::chrono::steady_clock::now().time_since_epoch()).count(); }
+
+void end_with(const std::shared_ptr<RequestListener>& listener, const Error& error) {
+  RequestEnd end;
+  end.error = error;
+  listener->on_end(end, {});
+}
+
+}  // namespace
+
+Result<std::unique_ptr<Engine>> Engine::start(std::unique_ptr<LoadedModel> model, const EngineOptions& options) {
+  std::unique_ptr<PrefixStore> store;
+  if (!options.cache_dir.empty()) {
+    const uint64_t fingerprint = state_fingerprint(model->store(), model->fingerprint());
+    QUERN_TRY(store, PrefixStore::open(options.cache_dir, fingerprint, options.cache_dir_bytes));
+  }
+  return std::unique_ptr<Engine>(new Engine(std::move(model), std::move(store), options));
+}
+
+Engine::Engine(std::unique_ptr<LoadedModel> model, std::unique_ptr<PrefixStore> store, const EngineOptions& options)
+    : model_(std::move(model)), store_(std::move(store)) {
+  CoreOptions core;
+  core.parallel = options.parallel;
+  core.context = model_->context().tokens;
+  core.store = store_.get();
+  core.clock = seconds;
+  core_ = std::make_unique<EngineCore>(model_->runner(), model_->store(), model_->tokenizer(), std::move(core));
+  facts_ = core_->facts();
+  thread_ = std::thread([this] { work(); });
+}
+
+Engine::~Engine() {
+  stop(make_error(ErrorCode::cancelled, "the model is being unloaded"));
+  {
+    const std::scoped_lock lock(mutex_);
+    ends_ = true;
+  }
+  wake_.notify_one();
+  thread_.join();
+}
+
+uint64_t Engine::submit(Request request, std::shared_ptr<RequestListener> listener) {
+  std::optional<Error> stopped;
+  uint64_t id;
+  {
+    const std::scoped_lock lock(mutex_);
+    id = ++last_id_;
+    stopped = stopped_;
+    if (!stopped) arrivals_.push_back({id, std::move(request), listener});
+  }
+  if (stopped)
+    end_with(listener, *stopped);
+  else
+    wake_.notify_one();
+  return id;
+}
+
+void Engine::cancel(uint64_t id) {
+  {
+    const std::scoped_lock lock(mutex_);
+    cancelled_.push_back(id);
+  }
+  wake_.notify_one();
+}
+
+void Engine::stop(Error reason) {
+  {
+    const std::scoped_lock lock(mutex_);
+    if (stopped_) return;
+    stopped_ = std::move(reason);
+  }
+  wake_.notify_one();
+}
+
+EngineFacts Engine::facts() const {
+  const std::scoped_lock lock(mutex_);
+  return facts_;
+}
+
+bool Engine::idle() const {
+  const std::scoped_lock lock(mutex_);
+  return arrivals_.empty() && facts_.running + facts_.waiting == 0;
+}
+
+std::optional<Error> Engine::cache_error() const { return store_ ? store_->last_error() : std::nullopt; }
+
+bool Engine::take_in(bool busy) {
+  std::vector<Arrival> arrivals;
+  std::vector<uint64_t> cancelled;
+  std::optional<Error> stopped;
+  {
+    std::unique_lock lock(mutex_);
+    facts_ = core_->facts();
+    const auto something = [&] {
+      return ends_ || !arrivals_.empty() || !cancelled_.empty() || (stopped_ && facts_.running + facts_.waiting > 0);
+    };
+    if (!busy) wake_.wait(lock, something);
+    if (ends_) return false;
+    arrivals.swap(arrivals_);
+    cancelled.swap(cancelled_);
+    stopped = stopped_;
+    facts_.waiting += static_cast<int64_t>(arrivals.size());  // until the core counts them: never idle in between
+  }
+  for (Arrival& a : arrivals) core_->add(a.id, std::move(a.request), std::move(a.listener));
+  for (const uint64_t id : cancelled) core_->cancel(id);
+  if (stopped) core_->fail_all(*stopped);
+  return true;
+}
+
+void Engine::work() {
+  bool busy = false;
+  while (take_in(busy)) {
+    try {
+      busy = core_->step();
+    } catch (const std::bad_alloc&) {
+      core_->fail_all(make_error(ErrorCode::out_of_memory, "no memory for this step"));
+      busy = false;
+    }
+  }
+  std::vector<Arrival> late;
+  {
+    const std::scoped_lock lock(mutex_);
+    late.swap(arrivals_);
+  }
+  const Error error = make_error(ErrorCode::cancelled, "the model is being unloaded");
+  for (const Arrival& a : late) end_with(a.listener, error);
+  core_.reset();
+}
+
+}  // namespace quern

@@ -1,0 +1,81 @@
+// SPDX-License-Identifier: Apache-2.0
+#pragma once
+
+#include <condition_variable>
+#include <cstdint>
+#include <filesystem>
+#include <functional>
+#include <memory>
+#include <mutex>
+#include <optional>
+#include <thread>
+#include <utility>
+#include <vector>
+
+#include "quern/base/result.h"
+#include "quern/engine/core.h"
+#include "quern/engine/loaded_model.h"
+#include "quern/engine/prefix_store.h"
+#include "quern/engine/request.h"
+
+namespace quern {
+
+struct EngineOptions {
+  int parallel = 8;                      ///< requests that decode at the same time; more wait
+  bool speculate = true;                 ///< draft from what was said before, where it pays
+  std::filesystem::path cache_dir;       ///< the prefix cache's disk tier; empty: none
+  int64_t cache_dir_bytes = 10LL << 30;  ///< what that may take
+};
+
+/// A model that answers many at once: a thread of its own around an EngineCore. All members may be called from any
+/// thread.
+class Engine {
+ public:
+  /// An unusable cache folder is an error.
+  static Result<std::unique_ptr<Engine>> start(std::unique_ptr<LoadedModel> model, const EngineOptions& options);
+  /// Ends all requests with an error and the thread.
+  ~Engine();
+
+  /// What does not change: tokenizer, template, facts. The rest of it is the engine's.
+  const LoadedModel& model() const { return *model_; }
+
+  /// Queues a request; returns what `cancel` takes. The listener hears of it on the engine's thread.
+  uint64_t submit(Request request, std::shared_ptr<RequestListener> listener);
+  /// It ends as cancelled within a step.
+  void cancel(uint64_t id);
+  /// Ends all requests with this error, those that come later too.
+  void stop(Error reason);
+
+  EngineFacts facts() const;
+  /// Nobody runs or waits.
+  bool idle() const;
+  /// The disk tier's last failure; serving goes on without it.
+  std::optional<Error> cache_error() const;
+
+ private:
+  Engine(std::unique_ptr<LoadedModel> model, std::unique_ptr<PrefixStore> store, const EngineOptions& options);
+  struct Arrival {
+    uint64_t id;
+    Request request;
+    std::shared_ptr<RequestListener> listener;
+  };
+  void work();
+  /// Waits for something to do where `busy` is false; false: the end.
+  bool take_in(bool busy);
+
+  std::unique_ptr<LoadedModel> model_;  // constant after construction
+  std::unique_ptr<PrefixStore> store_;  // constant after construction
+  std::unique_ptr<EngineCore> core_;    // engine thread only, once it runs
+
+  mutable std::mutex mutex_;
+  std::condition_variable wake_;
+  std::vector<Arrival> arrivals_;    // guarded by mutex_
+  std::vector<uint64_t> cancelled_;  // guarded by mutex_
+  std::optional<Error> stopped_;     // guarded by mutex_
+  bool ends_ = false;                // guarded by mutex_
+  uint64_t last_id_ = 0;             // guarded by mutex_
+  EngineFacts facts_;                // guarded by mutex_
+  std::thread thread_;
+};
+
+}  // namespace quern

@@ -228,8 +228,8 @@ Result<std::unique_ptr<LoadedModel>> LoadedModel::load(const fs::path& path, con
                                      memory_room(options.memory_budget) - loaded, options.sequences));
   if (options.shared_by > 0) {
     const int64_t room = memory_room(options.memory_budget) - loaded;
-    out->plan_.state_bytes =
-        shared_state_bytes(*out->model_, options.kv, out->plan_, room, options.shared_by, options.memory_budget > 0);
+    out->plan_.state_bytes = shared_state_bytes(*out->model_, options.kv, out->plan_, room, options.shared_by,
+                                                options.memory_budget > 0 && options.whole_budget);
   }
   out->store_ = std::make_unique<StateStore>(out->model_->state(), options.kv, out->plan_.state_bytes);
   out->runner_ = std::make_unique<Runner>(*out->model_, *out->pool_);

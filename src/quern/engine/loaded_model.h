@@ -40,6 +40,7 @@ struct LoadOptions {
   /// Context memory for this many sequences where there is room, and for what was read before; one must fit. 0: for
   /// exactly `sequences`.
   int shared_by = 0;
+  bool whole_budget = false;  ///< with `shared_by`: no other model shares the memory budget
 };
 
 /// A model ready to run: file, weights, tokenizer, template, state memory. One engine thread uses it.

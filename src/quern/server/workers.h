@@ -1,0 +1,34 @@
+// SPDX-License-Identifier: Apache-2.0
+#pragma once
+
+#include <condition_variable>
+#include <deque>
+#include <functional>
+#include <mutex>
+#include <thread>
+#include <vector>
+
+namespace quern {
+
+/// Threads for what takes its time: parsing, templates, tokenising, loading. Tasks begin in the order of their coming.
+class Workers {
+ public:
+  explicit Workers(int threads);
+  /// Ends the threads; tasks that have not begun are dropped.
+  ~Workers();
+  Workers(const Workers&) = delete;
+  Workers& operator=(const Workers&) = delete;
+
+  /// Any thread. A task must not throw.
+  void post(std::function<void()> task);
+
+ private:
+  void work();
+  std::mutex mutex_;
+  std::condition_variable wake_;
+  std::deque<std::function<void()>> tasks_;  // guarded by mutex_
+  bool ends_ = false;                        // guarded by mutex_
+  std::vector<std::thread> threads_;
+};
+
+}  // namespace quern

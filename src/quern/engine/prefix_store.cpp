@@ -1,0 +1,170 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "quern/engine/prefix_store.h"
+
+#include <cstring>
+#include <system_error>
+#include <utility>
+
+namespace quern {
+
+size_t PrefixStore::KeyHash::operator()(const StoreKey& key) const {
+  size_t hash;
+  std::memcpy(&hash, key.bytes.data(), sizeof hash);
+  return hash;
+}
+
+PrefixStore::PrefixStore(std::unique_ptr<PrefixFolder> folder, uint64_t fingerprint, int64_t cap_bytes,
+                         int64_t queue_bytes)
+    : folder_(std::move(folder)), fingerprint_(fingerprint), cap_bytes_(cap_bytes), queue_bytes_(queue_bytes) {}
+
+Result<std::unique_ptr<PrefixStore>> PrefixStore::open(const std::filesystem::path& dir, uint64_t fingerprint,
+                                                       int64_t cap_bytes, int64_t queue_bytes) {
+  QUERN_TRY(auto folder, PrefixFolder::open(dir, fingerprint));
+  std::unique_ptr<PrefixStore> store(new PrefixStore(std::move(folder), fingerprint, cap_bytes, queue_bytes));
+  store->take_stock();
+  try {
+    store->writer_ = std::thread([self = store.get()] { self->run(); });
+  } catch (const std::system_error& e) {
+    return make_error(ErrorCode::out_of_memory, "{}: cannot start a thread: {}", dir.string(), e.what());
+  }
+  return store;
+}
+
+PrefixStore::~PrefixStore() {
+  {
+    const std::lock_guard lock(mutex_);
+    stopping_ = true;
+  }
+  changed_.notify_all();
+  if (writer_.joinable()) writer_.join();
+}
+
+void PrefixStore::take_stock() {
+  for (const PrefixFolder::File& file : folder_->list()) {
+    if (file.bytes > cap_bytes_) {
+      folder_->remove(file.fingerprint, file.key);
+      continue;
+    }
+    if (file.fingerprint == fingerprint_) {
+      remember(file.key, file.bytes);
+    } else {
+      stored_bytes_ += file.bytes;
+      others_.push_back(file);
+    }
+  }
+  make_room(0);
+}
+
+bool PrefixStore::contains(const StoreKey& key) const {
+  const std::lock_guard lock(mutex_);
+  return index_.contains(key);
+}
+
+void PrefixStore::put(const StoreKey& key, std::vector<std::span<const std::byte>> parts,
+                      std::function<void()> written) {
+  const int64_t bytes = PrefixFolder::bytes_on_disk(parts);
+  {
+    const std::lock_guard lock(mutex_);
+    const bool fits = bytes <= cap_bytes_ && (queue_.empty() || queued_bytes_ + bytes <= queue_bytes_);
+    if (fits && !index_.contains(key) && queued_.insert(key).second) {
+      queue_.push_back({key, std::move(parts), std::move(written), bytes});
+      queued_bytes_ += bytes;
+      changed_.notify_all();
+      return;
+    }
+  }
+  written();
+}
+
+bool PrefixStore::get(const StoreKey& key, std::span<const std::span<std::byte>> parts) {
+  if (!contains(key)) return false;
+  const PrefixFolder::Found found = folder_->read(key, parts);
+  if (found == PrefixFolder::Found::unreadable) return false;
+  if (found == PrefixFolder::Found::damaged) folder_->remove(fingerprint_, key);
+  const std::lock_guard lock(mutex_);
+  if (found != PrefixFolder::Found::whole) {
+    forget(key);
+    return false;
+  }
+  if (const auto it = index_.find(key); it != index_.end()) uses_.splice(uses_.end(), uses_, it->second.use);
+  return true;
+}
+
+void PrefixStore::flush() {
+  std::unique_lock lock(mutex_);
+  changed_.wait(lock, [&] { return queue_.empty(); });
+}
+
+std::optional<Error> PrefixStore::last_error() {
+  const std::lock_guard lock(mutex_);
+  return std::exchange(error_, std::nullopt);
+}
+
+int64_t PrefixStore::stored_bytes() const {
+  const std::lock_guard lock(mutex_);
+  return stored_bytes_;
+}
+
+void PrefixStore::run() {
+  std::unique_lock lock(mutex_);
+  while (true) {
+    changed_.wait(lock, [&] { return stopping_ || !queue_.empty(); });
+    if (queue_.empty()) return;
+    Job& job = queue_.front();  // stays where it is while others are added
+    lock.unlock();
+    write(job);
+    job.written();
+    job.written = nullptr;  // what it holds must not end under the lock
+    lock.lock();
+    queued_bytes_ -= job.bytes;
+    queued_.erase(job.key);
+    queue_.pop_front();
+    changed_.notify_all();
+  }
+}
+
+void PrefixStore::write(const Job& job) {
+  make_room(job.bytes);
+  const Status status = folder_->write(job.key, job.parts);
+  const std::lock_guard lock(mutex_);
+  if (status) {
+    remember(job.key, job.bytes);
+  } else if (!failing_) {
+    error_ = status.error();
+  }
+  failing_ = !status.has_value();
+}
+
+void PrefixStore::make_room(int64_t bytes) {
+  std::vector<PrefixFolder::File> leaving;
+  {
+    const std::lock_guard lock(mutex_);
+    while (stored_bytes_ + bytes > cap_bytes_ && !(others_.empty() && uses_.empty())) {
+      if (!others_.empty()) {
+        stored_bytes_ -= others_.front().bytes;
+        leaving.push_back(others_.front());
+        others_.pop_front();
+      } else {
+        leaving.push_back({.fingerprint = fingerprint_, .key = uses_.front(), .bytes = 0, .used_ns = 0});
+        forget(uses_.front());
+      }
+    }
+  }
+  for (const PrefixFolder::File& file : leaving) folder_->remove(file.fingerprint, file.key);
+}
+
+void PrefixStore::forget(const StoreKey& key) {
+  const auto it = index_.find(key);
+  if (it == index_.end()) return;
+  stored_bytes_ -= it->second.bytes;
+  uses_.erase(it->second.use);
+  index_.erase(it);
+}
+
+void PrefixStore::remember(const StoreKey& key, int64_t bytes) {
+  uses_.push_back(key);
+  index_.emplace(key, Entry{bytes, std::prev(uses_.end())});
+  stored_bytes_ += bytes;
+}
+
+}  // namespace quern

@@ -125,7 +125,7 @@ std::string found_text(const Json& value) {
     case Json::Type::big_integer:
       return "an integer beyond 64 bits";
     case Json::Type::string:
-      return quoted(value.string());
+      return short_quote(value.string());
     case Json::Type::array:
       return value.array().empty() ? "an empty list" : "a list";
     case Json::Type::object:
@@ -134,7 +134,7 @@ std::string found_text(const Json& value) {
   return "nothing";
 }
 
-std::string quoted(std::string_view text) {
+std::string short_quote(std::string_view text) {
   const std::string shown = printable(text, kQuoteBytes);
   return shown.starts_with('"') ? shown : fmt::format("\"{}\"", shown);
 }

@@ -38,7 +38,7 @@ const Json* field(const Json& body, std::string_view name);
 /// short printable piece of what a client sent.
 std::string found_text(const Json& value);
 /// The same for a text, always within quotes.
-std::string quoted(std::string_view text);
+std::string short_quote(std::string_view text);
 
 /// JSON Schema of a body, for the OpenAPI document.
 Json fields_schema(std::span<const FieldSpec> fields);

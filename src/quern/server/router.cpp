@@ -51,9 +51,9 @@ std::optional<HttpResponse> refuse(const Route& found, const HttpRequest& head) 
   }
   // Also where an endpoint reads no body: a page elsewhere can send other types without asking first.
   if (found.endpoint->method == "POST" && !is_json(header(head.headers, "content-type")))
-    return error_response(
-        head.path, 415,
-        fmt::format("content-type: expected application/json, found {}", quoted(header(head.headers, "content-type"))));
+    return error_response(head.path, 415,
+                          fmt::format("content-type: expected application/json, found {}",
+                                      short_quote(header(head.headers, "content-type"))));
   return std::nullopt;
 }
 

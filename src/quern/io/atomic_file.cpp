@@ -35,13 +35,13 @@ void sync_folder(const std::filesystem::path& path) {
 AtomicFile::AtomicFile(std::filesystem::path path, std::string temporary, int fd)
     : path_(std::move(path)), temporary_(std::move(temporary)), fd_(fd) {}
 
-Result<AtomicFile> AtomicFile::create(const std::filesystem::path& path) {
+Result<AtomicFile> AtomicFile::create(const std::filesystem::path& path, mode_t mode) {
   struct stat facts;
   if (::stat(path.c_str(), &facts) == 0 && !S_ISREG(facts.st_mode))
     return make_error(ErrorCode::invalid_argument, "{}: expected a regular file or none, found {}", path.string(),
                       file_kind(facts.st_mode));
   std::string temporary = temporary_name(path);
-  const int fd = ::open(temporary.c_str(), O_WRONLY | O_CREAT | O_EXCL | O_CLOEXEC, 0666);
+  const int fd = ::open(temporary.c_str(), O_WRONLY | O_CREAT | O_EXCL | O_CLOEXEC, mode);
   if (fd < 0) return system_error(path, "cannot create");
   return AtomicFile(path, std::move(temporary), fd);
 }

@@ -1,6 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 #pragma once
 
+#include <sys/types.h>
+
 #include <cstddef>
 #include <cstdint>
 #include <filesystem>
@@ -15,7 +17,8 @@ namespace quern {
 /// renamed. Dropped without `commit`, nothing is left behind. Never replaces anything but a regular file.
 class AtomicFile {
  public:
-  static Result<AtomicFile> create(const std::filesystem::path& path);
+  /// `mode`: its permissions, less the process's umask.
+  static Result<AtomicFile> create(const std::filesystem::path& path, mode_t mode = 0666);
   AtomicFile(AtomicFile&& other) noexcept;
   AtomicFile& operator=(AtomicFile&&) = delete;
   ~AtomicFile();

@@ -13,6 +13,7 @@
 #include "quern/base/json.h"
 #include "quern/base/result.h"
 #include "quern/engine/request.h"
+#include "quern/server/errors.h"
 #include "quern/server/http.h"
 #include "quern/server/served_model.h"
 
@@ -43,6 +44,7 @@ struct ChoiceEnd {
   FinishReason finish = FinishReason::stop;
   std::string stop;  ///< the stop text that ended it
   std::vector<TokenInfo> prompt_logprobs;
+  std::vector<float> embedding;
 };
 
 /// A dialect's side of a call: turns what comes into its events or its one object and writes them. Called on the
@@ -61,7 +63,7 @@ class AnswerWriter {
   /// The last call: all choices have ended.
   virtual void end(const CallEnd& end) = 0;
   /// The last call: nothing more comes. Before `begin` it is an answer with a status, after it an event of a stream.
-  virtual void fail(const Error& error) = 0;
+  virtual void fail(const Refusal& refusal) = 0;
 };
 
 /// Where work goes: `compute` to a thread that may take its time, `serve` back to the server's thread, `later` there

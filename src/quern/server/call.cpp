@@ -1,0 +1,358 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "quern/server/call.h"
+
+#include <algorithm>
+#include <chrono>
+#include <mutex>
+#include <new>
+#include <stdexcept>
+
+#include "quern/chat/reasoning.h"
+
+namespace quern {
+namespace {
+
+using Clock = std::chrono::steady_clock;
+
+/// Half of what `AnswerWriter::alive` promises: the longest silence is the time between two looks and this.
+constexpr int kLookMilliseconds = 400;
+
+Error no_memory() { return {ErrorCode::out_of_memory, "the server has no memory for this request now"}; }
+
+/// What an engine tells of one choice, on its way to the server's thread.
+struct Event {
+  enum class Kind : uint8_t { prompt_read, token, end };
+  Kind kind;
+  int choice;
+  TokenInfo token;
+  std::string text;
+  RequestEnd end;
+};
+
+/// One choice on the server's thread.
+struct Choice {
+  ReasoningSplitter splitter{false};
+  std::string reasoning, text;    // not yet passed on
+  std::vector<TokenInfo> tokens;  // the same
+  int64_t n_tokens = 0, reasoning_tokens = 0;
+  bool reasons = false;  // some reasoning came
+  bool answers = false;  // some answer came
+  bool read = false;     // its prompt was
+  bool ended = false;
+  Usage usage;
+};
+
+/// A call under way. It lives as long as an engine or a task knows it.
+class CallRun : public std::enable_shared_from_this<CallRun> {
+ public:
+  CallRun(std::shared_ptr<ServedModel> model, Call call, std::shared_ptr<AnswerWriter> answer,
+          std::shared_ptr<ResponseWriter> writer, Executors executors)
+      : model_(std::move(model)),
+        call_(std::move(call)),
+        answer_(std::move(answer)),
+        writer_(std::move(writer)),
+        executors_(std::move(executors)) {}
+
+  /// On a compute thread.
+  void start() {
+    if (auto refusal = prepare()) return refuse(*std::move(refusal));
+    writer_->on_gone([weak = weak_from_this()] {
+      if (const auto self = weak.lock()) self->leave();
+    });
+    executors_.serve([self = shared_from_this()] { self->begin(); });
+    // Where there is a cache the other answers to a prompt wait until it was read once.
+    const bool all = call_.n == 1 || !call_.settings.use_cache;
+    for (int p = 0; p < n_prompts(); ++p) submit(p * call_.n, all ? call_.n : 1);
+  }
+
+  void refuse(Refusal refusal) {
+    executors_.serve([self = shared_from_this(), refusal = std::move(refusal)] { self->fail(refusal); });
+  }
+
+  /// From an engine's thread: at most one task is on its way to the server's thread at a time, whatever comes until it
+  /// runs goes with it.
+  void push(Event event) {
+    bool first = false;
+    {
+      const std::lock_guard lock(mutex_);
+      inbox_.push_back(std::move(event));
+      first = !std::exchange(posted_, true);
+    }
+    if (first) executors_.serve([self = shared_from_this()] { self->drain(); });
+  }
+
+ private:
+  int n_prompts() const { return static_cast<int>(prompts_.size()); }
+
+  /// Prompts as ids; what speaks against them.
+  std::optional<Refusal> prepare() {
+    if (const auto* chat = std::get_if<ChatPrompt>(&call_.prompt)) {
+      auto rendered = render_prompt(*model_, *chat);
+      if (!rendered) return std::move(rendered).error();
+      opens_reasoning_ = rendered->opens_reasoning;
+      call_.settings.checkpoints = std::move(rendered->message_starts);
+      prompts_.push_back(std::move(rendered->ids));
+    } else {
+      prompts_ = std::move(std::get<1>(call_.prompt));
+    }
+    const bool writes = call_.settings.max_tokens != 0 && !call_.settings.embedding;
+    for (const auto& prompt : prompts_) {
+      const auto tokens = static_cast<int64_t>(prompt.size());
+      if (tokens == 0) return Error{ErrorCode::invalid_argument, "prompt: expected at least one token, found none"};
+      if (tokens + (writes ? 1 : 0) > model_->context_tokens())
+        return Refusal(Overflow{.prompt_tokens = tokens, .context_tokens = model_->context_tokens()});
+      prompt_tokens_ += tokens;
+    }
+    choices_.resize(prompts_.size() * static_cast<size_t>(call_.n));
+    for (Choice& choice : choices_) choice.splitter = ReasoningSplitter(opens_reasoning_);
+    ids_.resize(choices_.size());
+    return std::nullopt;
+  }
+
+  void submit(int first, int count);
+
+  // On the server's thread from here on.
+
+  void begin() {
+    if (over_) return;
+    last_ = Clock::now();
+    guarded([this] { answer_->begin(prompt_tokens_); });
+    look_later();
+  }
+
+  template <typename Work>
+  void guarded(Work work) {
+    try {
+      work();
+    } catch (const std::bad_alloc&) {
+      fail(no_memory());
+    } catch (const std::length_error&) {
+      fail(no_memory());
+    }
+  }
+
+  void look_later() {
+    executors_.later(kLookMilliseconds, [weak = weak_from_this()] {
+      const auto self = weak.lock();
+      if (!self || self->over_) return;
+      if (Clock::now() - self->last_ >= std::chrono::milliseconds(kLookMilliseconds)) self->alive();
+      self->look_later();
+    });
+  }
+
+  void alive() {
+    last_ = Clock::now();
+    guarded([this] { answer_->alive(); });
+  }
+
+  void drain() {
+    std::vector<Event> events;
+    {
+      const std::lock_guard lock(mutex_);
+      events.swap(inbox_);
+      posted_ = false;
+    }
+    guarded([&] {
+      for (Event& event : events)
+        if (!over_) take(event);
+      for (size_t i = 0; i < choices_.size() && !over_; ++i) pass_on(static_cast<int>(i));
+    });
+  }
+
+  void take(Event& event) {
+    Choice& choice = choices_[static_cast<size_t>(event.choice)];
+    release_others(event.choice);
+    if (event.kind == Event::Kind::token) return take_token(choice, event);
+    if (event.kind == Event::Kind::end) take_end(choice, event);
+  }
+
+  /// The prompt of a choice was read: the other answers to it find it in the cache.
+  void release_others(int choice) {
+    if (call_.n == 1 || !call_.settings.use_cache || choice % call_.n != 0) return;
+    if (std::exchange(choices_[static_cast<size_t>(choice)].read, true)) return;
+    executors_.compute([self = shared_from_this(), choice] { self->submit(choice + 1, self->call_.n - 1); });
+  }
+
+  void take_token(Choice& choice, Event& event) {
+    ++choice.n_tokens;
+    take_text(choice, event.text);
+    choice.tokens.push_back(std::move(event.token));
+  }
+
+  void take_text(Choice& choice, std::string_view text) {
+    if (!call_.split_reasoning) {
+      choice.text += text;
+      return;
+    }
+    const ReasoningSplitter::Piece piece = choice.splitter.push(text);
+    take_piece(choice, piece);
+  }
+
+  void take_piece(Choice& choice, const ReasoningSplitter::Piece& piece) {
+    choice.reasons = choice.reasons || !piece.reasoning.empty();
+    if (!piece.answer.empty() && !std::exchange(choice.answers, true) && choice.reasons)
+      choice.reasoning_tokens = choice.n_tokens - 1;  // this token's text is the answer's first
+    choice.reasoning += piece.reasoning;
+    choice.text += piece.answer;
+  }
+
+  /// Tokens whose text is held back go with the piece that shows it.
+  void pass_on(int index) {
+    Choice& choice = choices_[static_cast<size_t>(index)];
+    if (choice.reasoning.empty() && choice.text.empty()) return;
+    write_piece(index, choice);
+  }
+
+  void write_piece(int index, Choice& choice) {
+    last_ = Clock::now();
+    answer_->piece(index, choice.reasoning, choice.text, choice.tokens);
+    choice.reasoning.clear();
+    choice.text.clear();
+    choice.tokens.clear();
+  }
+
+  void take_end(Choice& choice, Event& event) {
+    RequestEnd& end = event.end;
+    if (end.error) return fail(*std::move(end.error));
+    if (end.finish == FinishReason::cancelled) return fail(Error{ErrorCode::cancelled, "the server is stopping"});
+    take_text(choice, event.text);
+    if (call_.split_reasoning) take_piece(choice, choice.splitter.flush());
+    if (choice.reasons && !choice.answers) choice.reasoning_tokens = choice.n_tokens;
+    if (!choice.reasoning.empty() || !choice.text.empty() || !choice.tokens.empty()) write_piece(event.choice, choice);
+    choice.usage = end.usage;
+    choice.ended = true;
+    answer_->end_choice(event.choice, ChoiceEnd{end.finish, std::move(end.stop), std::move(end.prompt_logprobs),
+                                                std::move(end.embedding)});
+    if (std::all_of(choices_.begin(), choices_.end(), [](const Choice& c) { return c.ended; })) finish();
+  }
+
+  void finish() {
+    over_ = true;
+    CallEnd end;
+    for (size_t i = 0; i < choices_.size(); ++i) {
+      const Usage& usage = choices_[i].usage;
+      if (i % static_cast<size_t>(call_.n) == 0) {
+        end.usage.prompt_tokens += usage.prompt_tokens;
+        end.usage.cached_tokens += usage.cached_tokens;
+      }
+      end.usage.completion_tokens += usage.completion_tokens;
+      end.usage.drafted_tokens += usage.drafted_tokens;
+      end.usage.accepted_tokens += usage.accepted_tokens;
+      end.reasoning_tokens += choices_[i].reasoning_tokens;
+    }
+    answer_->end(end);
+  }
+
+  void fail(const Refusal& refusal) {
+    if (over_) return;
+    leave();
+    answer_->fail(refusal);
+  }
+
+  /// Nobody waits for the answer any more.
+  void leave() {
+    over_ = true;
+    std::vector<std::optional<uint64_t>> ids;
+    {
+      const std::lock_guard lock(mutex_);
+      left_ = true;
+      ids.swap(ids_);
+    }
+    for (const auto id : ids)
+      if (id) model_->cancel(*id);
+  }
+
+  // constant after `prepare`
+  std::shared_ptr<ServedModel> model_;
+  Call call_;
+  std::shared_ptr<AnswerWriter> answer_;
+  std::shared_ptr<ResponseWriter> writer_;
+  Executors executors_;
+  std::vector<std::vector<TokenId>> prompts_;
+  int64_t prompt_tokens_ = 0;
+  bool opens_reasoning_ = false;
+
+  // server's thread only
+  std::vector<Choice> choices_;
+  Clock::time_point last_;  // when something was last written
+  bool over_ = false;
+
+  std::mutex mutex_;
+  std::vector<Event> inbox_;                  // guarded by mutex_
+  bool posted_ = false;                       // guarded by mutex_
+  bool left_ = false;                         // guarded by mutex_
+  std::vector<std::optional<uint64_t>> ids_;  // guarded by mutex_; empty once left
+};
+
+/// Hands on what the engine tells of one choice. Memory that runs out there must not stop the engine: the choice then
+/// ends with that error.
+class ChoiceListener : public RequestListener {
+ public:
+  ChoiceListener(std::shared_ptr<CallRun> run, int choice) : run_(std::move(run)), choice_(choice) {}
+
+  void on_prompt(int64_t done, int64_t total) override {
+    if (done == total) push({.kind = Event::Kind::prompt_read, .choice = choice_});
+  }
+  void on_token(const TokenInfo& token, std::string_view text) override {
+    push_copy([&] {
+      return Event{.kind = Event::Kind::token, .choice = choice_, .token = token, .text = std::string(text)};
+    });
+  }
+  void on_end(const RequestEnd& end, std::string_view text) override {
+    push_copy(
+        [&] { return Event{.kind = Event::Kind::end, .choice = choice_, .text = std::string(text), .end = end}; });
+  }
+
+ private:
+  template <typename Make>
+  void push_copy(Make make) {
+    try {
+      run_->push(make());
+    } catch (const std::bad_alloc&) {
+      run_->refuse(no_memory());
+    }
+  }
+  void push(Event event) { run_->push(std::move(event)); }
+
+  std::shared_ptr<CallRun> run_;
+  int choice_;
+};
+
+void CallRun::submit(int first, int count) {
+  for (int index = first; index < first + count; ++index) {
+    {
+      const std::lock_guard lock(mutex_);
+      if (left_) return;
+    }
+    Request request = call_.settings;
+    request.prompt = prompts_[static_cast<size_t>(index / call_.n)];
+    request.sampling.seed += static_cast<uint64_t>(index % call_.n);
+    const uint64_t id = model_->submit(std::move(request), std::make_shared<ChoiceListener>(shared_from_this(), index));
+    bool late = false;
+    {
+      const std::lock_guard lock(mutex_);
+      late = left_;
+      if (!late) ids_[static_cast<size_t>(index)] = id;
+    }
+    if (late) model_->cancel(id);
+  }
+}
+
+}  // namespace
+
+void run_call(std::shared_ptr<ServedModel> model, Call call, std::shared_ptr<AnswerWriter> answer,
+              std::shared_ptr<ResponseWriter> writer, const Executors& executors) {
+  auto run =
+      std::make_shared<CallRun>(std::move(model), std::move(call), std::move(answer), std::move(writer), executors);
+  executors.compute([run] {
+    try {
+      run->start();
+    } catch (const std::bad_alloc&) {
+      run->refuse(no_memory());
+    } catch (const std::length_error&) {
+      run->refuse(no_memory());
+    }
+  });
+}
+
+}  // namespace quern

@@ -1,0 +1,227 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "quern/server/call.h"
+
+#include <gmock/gmock.h>
+#include <gtest/gtest.h>
+
+#include "quern/server/testing.h"
+
+namespace quern {
+namespace {
+
+using ::testing::ElementsAre;
+using ::testing::HasSubstr;
+using ::testing::IsEmpty;
+
+/// Writes down what a writer is told.
+class Diary : public AnswerWriter {
+ public:
+  void begin(int64_t prompt_tokens) override { lines.push_back(fmt::format("begin {}", prompt_tokens)); }
+  void alive() override { lines.emplace_back("alive"); }
+  void piece(int choice, std::string_view reasoning, std::string_view text,
+             std::span<const TokenInfo> tokens) override {
+    lines.push_back(fmt::format("{}: [{}] [{}] {}", choice, reasoning, text, tokens.size()));
+  }
+  void end_choice(int choice, const ChoiceEnd& end) override {
+    lines.push_back(fmt::format("{}: {} '{}'", choice, finish_reason_name(end.finish), end.stop));
+  }
+  void end(const CallEnd& end) override {
+    lines.push_back(fmt::format("end {}/{}+{} {}", end.usage.cached_tokens, end.usage.prompt_tokens,
+                                end.usage.completion_tokens, end.reasoning_tokens));
+  }
+  void fail(const Refusal& refusal) override {
+    lines.push_back(fmt::format("fail {}: {}", error_name(refusal.error.code), refusal.error.message));
+  }
+  std::vector<std::string> lines;
+};
+
+struct Stage {
+  testing::TestLoop loop;
+  std::shared_ptr<testing::FakeModel> model = std::make_shared<testing::FakeModel>();
+  std::shared_ptr<Diary> diary = std::make_shared<Diary>();
+  std::shared_ptr<testing::TestWriter> writer = std::make_shared<testing::TestWriter>();
+
+  void start(Call call) {
+    run_call(model, std::move(call), diary, writer, loop.executors());
+    loop.run();
+  }
+};
+
+Call of_ids(std::vector<std::vector<TokenId>> prompts) { return {.prompt = std::move(prompts)}; }
+Call of_chat(std::string_view text, Json variables = {}) {
+  const Json message(Json::Object{{"role", "user"}, {"content", text}});
+  return {.prompt = ChatPrompt{.messages = Json::Array{message}, .variables = std::move(variables)}};
+}
+
+TEST(Call, tells_begin_pieces_and_ends_in_order_and_makes_one_piece_of_a_burst) {
+  Stage stage;
+  stage.start(of_ids({{1, 2, 3}}));
+  EXPECT_THAT(stage.diary->lines, ElementsAre("begin 3", "0: [] [Hello world] 11", "0: stop ''", "end 0/3+11 0"));
+}
+
+TEST(Call, passes_on_what_came_when_it_comes) {
+  Stage stage;
+  stage.model->at_once = false;
+  stage.start(of_ids({{1, 2, 3}}));
+  for (int i = 0; i < 3; ++i) stage.model->step(1), stage.loop.run();
+  EXPECT_THAT(stage.diary->lines, ElementsAre("begin 3", "0: [] [H] 1", "0: [] [e] 1"));
+}
+
+TEST(Call, says_it_is_alive_while_nothing_comes) {
+  Stage stage;
+  stage.model->at_once = false;
+  stage.start(of_ids({{1}}));
+  std::this_thread::sleep_for(std::chrono::milliseconds(420));
+  stage.loop.pass_time();
+  EXPECT_THAT(stage.diary->lines, ElementsAre("begin 1", "alive"));
+  stage.model->run(1);
+  stage.loop.run();
+  const size_t n = stage.diary->lines.size();
+  std::this_thread::sleep_for(std::chrono::milliseconds(420));
+  stage.loop.pass_time();
+  EXPECT_EQ(stage.diary->lines.size(), n);
+}
+
+TEST(Call, other_answers_wait_until_the_prompt_was_read_once) {
+  Stage stage;
+  stage.model->at_once = false;
+  Call call = of_ids({{1, 2}, {3}});
+  call.n = 3;
+  call.settings.sampling.seed = 10;
+  stage.start(std::move(call));
+  ASSERT_EQ(stage.model->requests.size(), 2U);
+  EXPECT_THAT(stage.model->requests[1].prompt, ElementsAre(3));
+  stage.model->step(1);
+  stage.loop.run();
+  ASSERT_EQ(stage.model->requests.size(), 4U);
+  EXPECT_THAT(stage.model->requests[2].prompt, ElementsAre(1, 2));
+  EXPECT_EQ(stage.model->requests[0].sampling.seed, 10U);
+  EXPECT_EQ(stage.model->requests[2].sampling.seed, 11U);
+  stage.model->run(2);
+  stage.loop.run();
+  for (const uint64_t id : {1, 3, 4, 5, 6}) stage.model->run(id);
+  stage.loop.run();
+  EXPECT_EQ(stage.model->requests.size(), 6U);
+  EXPECT_EQ(stage.diary->lines.back(), "end 0/3+66 0");  // each prompt counts once
+  EXPECT_EQ(std::count_if(stage.diary->lines.begin(), stage.diary->lines.end(),
+                          [](const std::string& line) { return line.ends_with("stop ''"); }),
+            6);
+}
+
+TEST(Call, without_the_cache_nothing_waits) {
+  Stage stage;
+  stage.model->at_once = false;
+  Call call = of_ids({{1}});
+  call.n = 2;
+  call.settings.use_cache = false;
+  stage.start(std::move(call));
+  EXPECT_EQ(stage.model->requests.size(), 2U);
+}
+
+TEST(Call, a_client_that_goes_cancels_all_requests_and_hears_nothing) {
+  Stage stage;
+  stage.model->at_once = false;
+  stage.start(of_ids({{1}, {2}}));
+  ASSERT_TRUE(stage.writer->gone);
+  stage.writer->gone();
+  stage.loop.run();
+  EXPECT_THAT(stage.model->cancelled, ElementsAre(1, 2));
+  EXPECT_THAT(stage.diary->lines, ElementsAre("begin 2"));
+}
+
+TEST(Call, a_client_that_goes_between_the_answers_starts_no_more) {
+  Stage stage;
+  stage.model->at_once = false;
+  Call call = of_ids({{1}});
+  call.n = 2;
+  stage.start(std::move(call));
+  stage.model->step(1);
+  stage.writer->gone();
+  stage.loop.run();
+  EXPECT_EQ(stage.model->requests.size(), 1U);
+}
+
+TEST(Call, the_error_of_one_choice_ends_all) {
+  Stage stage;
+  stage.model->at_once = false;
+  stage.start(of_ids({{1}, {2}}));
+  stage.model->error = Error{ErrorCode::out_of_memory, "no pages"};
+  stage.model->step(2);
+  stage.loop.run();
+  EXPECT_EQ(stage.diary->lines.back(), "fail out_of_memory: no pages");
+  EXPECT_THAT(stage.model->cancelled, ElementsAre(1, 2));
+  stage.model->run(1);
+  stage.loop.run();
+  EXPECT_EQ(stage.diary->lines.back(), "fail out_of_memory: no pages");
+}
+
+TEST(Call, a_request_that_the_engine_cancels_is_a_failure) {
+  Stage stage;
+  stage.model->at_once = false;
+  stage.start(of_ids({{1}}));
+  stage.model->cancel(1);
+  stage.loop.run();
+  EXPECT_EQ(stage.diary->lines.back(), "fail cancelled: the server is stopping");
+}
+
+TEST(Call, a_prompt_that_leaves_no_room_for_a_token_is_an_overflow) {
+  for (const auto& [tokens, max_tokens, fits] :
+       {std::tuple(9, -1, true), {10, -1, false}, {10, 1, false}, {10, 0, true}, {11, 0, false}}) {
+    Stage stage;
+    stage.model->context = 10;
+    Call call = of_ids({{1}, std::vector<TokenId>(static_cast<size_t>(tokens), 5)});
+    call.settings.max_tokens = max_tokens;
+    stage.start(std::move(call));
+    if (fits)
+      EXPECT_THAT(stage.diary->lines.back(), HasSubstr("end ")) << tokens;
+    else
+      EXPECT_THAT(stage.diary->lines,
+                  ElementsAre(fmt::format(
+                      "fail invalid_argument: prompt: {} tokens, the context of one request holds 10", tokens)));
+  }
+}
+
+TEST(Call, takes_reasoning_apart_and_counts_its_tokens) {
+  Stage stage;
+  stage.model->answer = [](const Request&) { return "<think>abc</think>\n\nyes"; };
+  stage.start(of_chat("x"));
+  ASSERT_EQ(stage.diary->lines.size(), 4U);
+  EXPECT_THAT(stage.diary->lines[1], HasSubstr("[abc] [yes]"));
+  EXPECT_THAT(stage.diary->lines[3], HasSubstr("+23 20"));
+}
+
+TEST(Call, knows_reasoning_that_the_template_has_opened) {
+  Stage stage;
+  stage.model->answer = [](const Request&) { return "abc</think>yes"; };
+  stage.start(of_chat("x", Json::Object{{"enable_thinking", true}}));
+  EXPECT_THAT(stage.diary->lines[1], HasSubstr("[abc] [yes]"));
+  Stage plain;
+  plain.model->answer = stage.model->answer;
+  Call call = of_chat("x");
+  call.split_reasoning = false;
+  plain.start(std::move(call));
+  EXPECT_THAT(plain.diary->lines[1], HasSubstr("[] [abc</think>yes]"));
+}
+
+TEST(Call, prompt_has_its_messages_starts_and_no_control_tokens_of_users) {
+  testing::FakeModel model;
+  const Json messages(Json::Array{Json::Object{{"role", "user"}, {"content", "<|im_end|>"}}});
+  const auto prompt = render_prompt(model, {.messages = messages});
+  ASSERT_TRUE(prompt.has_value());
+  const TokenId start = *model.tokenizer().find("<|im_start|>"), end = *model.tokenizer().find("<|im_end|>");
+  EXPECT_EQ(std::count(prompt->ids.begin(), prompt->ids.end(), end), 1);
+  ASSERT_EQ(prompt->message_starts.size(), 1U);
+  EXPECT_EQ(prompt->ids[static_cast<size_t>(prompt->message_starts[0])], start);
+  EXPECT_FALSE(prompt->opens_reasoning);
+}
+
+TEST(Call, a_model_without_a_template_says_so) {
+  Stage stage;
+  stage.model->has_template = false;
+  stage.start(of_chat("x"));
+  ASSERT_EQ(stage.diary->lines.size(), 1U);
+  EXPECT_THAT(stage.diary->lines[0], HasSubstr("fail unsupported: messages: "));
+}
+
+}  // namespace
+}  // namespace quern

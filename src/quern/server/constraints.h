@@ -1,0 +1,45 @@
+// SPDX-License-Identifier: Apache-2.0
+#pragma once
+
+#include <array>
+#include <string_view>
+
+#include "quern/base/json.h"
+#include "quern/base/result.h"
+#include "quern/server/fields.h"
+
+namespace quern {
+
+// What shall hold an answer to a form: tools, schemas, grammars, in the shapes of OpenAI's chat. Errors as those of
+// `FieldSpec::check`.
+Status check_tools(const Json& value);
+Status check_tool_choice(const Json& value);
+Status check_response_format(const Json& value);
+
+inline constexpr auto kConstraintFields = std::to_array<FieldSpec>({
+    {.name = "tools",
+     .type = FieldType::list,
+     .help = "Functions that the model may call.",
+     .check = check_tools,
+     .schema = R"({"type":"array","items":{"type":"object"}})"},
+    {.name = "tool_choice",
+     .type = FieldType::text_or_object,
+     .help = "none, auto, required, or the function to call.",
+     .check = check_tool_choice},
+    {.name = "parallel_tool_calls", .type = FieldType::boolean, .help = "Whether one answer may hold several calls."},
+    {.name = "response_format",
+     .type = FieldType::object,
+     .help = "The form of the answer: text, json_object or json_schema.",
+     .check = check_response_format},
+    {.name = "grammar", .type = FieldType::text, .help = "A GBNF grammar that the answer follows."},
+});
+
+/// unsupported, naming the field: "tools: not built yet".
+Error not_built(std::string_view field);
+
+/// Whether the body asks for what is not built yet. No tools, hosted ones alone (those run elsewhere), tool_choice none
+/// or auto without tools, and the format text ask for nothing. A choice that needs tools where there are none is
+/// invalid_argument.
+Status check_built(const Json& body);
+
+}  // namespace quern

@@ -1,0 +1,118 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "quern/server/router.h"
+
+#include <algorithm>
+#include <new>
+#include <stdexcept>
+
+#include "quern/io/printable.h"
+#include "quern/server/errors.h"
+
+namespace quern {
+namespace {
+
+constexpr std::string_view kId = "{id}";
+
+/// What stands for `{id}`; nothing where the path is another one.
+std::optional<std::string_view> match(std::string_view pattern, std::string_view path) {
+  const size_t at = pattern.find(kId);
+  if (at == pattern.npos) return pattern == path ? std::optional(std::string_view()) : std::nullopt;
+  const std::string_view before = pattern.substr(0, at), after = pattern.substr(at + kId.size());
+  if (path.size() <= before.size() + after.size() || !path.starts_with(before) || !path.ends_with(after))
+    return std::nullopt;
+  const std::string_view id = path.substr(before.size(), path.size() - before.size() - after.size());
+  if (!after.empty() && id.find('/') != id.npos) return std::nullopt;
+  return id;
+}
+
+/// Patterns with an `{id}` come after those without, then longer ones first: the more is said the better it fits.
+bool fits_better(const Endpoint& a, const Endpoint& b) {
+  const bool a_any = a.path.find(kId) != a.path.npos, b_any = b.path.find(kId) != b.path.npos;
+  return a_any != b_any ? !a_any : a.path.size() > b.path.size();
+}
+
+bool is_json(std::string_view content_type) {
+  std::string type(content_type.substr(0, content_type.find(';')));
+  while (!type.empty() && (type.back() == ' ' || type.back() == '\t')) type.pop_back();
+  std::transform(type.begin(), type.end(), type.begin(),
+                 [](char c) { return c >= 'A' && c <= 'Z' ? static_cast<char>(c - 'A' + 'a') : c; });
+  return type == "application/json" || (type.starts_with("application/") && type.ends_with("+json"));
+}
+
+std::optional<HttpResponse> refuse(const Route& found, const HttpRequest& head) {
+  if (!found.endpoint && found.allow.empty())
+    return error_response(head.path, 404, fmt::format("no such route: {}", printable(head.path)));
+  if (!found.endpoint) {
+    HttpResponse response = error_response(head.path, 405,
+                                           fmt::format("{}: expected the method {}, found {}", printable(head.path),
+                                                       found.allow, printable(head.method, 20)));
+    response.headers.emplace_back("Allow", found.allow);
+    return response;
+  }
+  // Also where an endpoint reads no body: a page elsewhere can send other types without asking first.
+  if (found.endpoint->method == "POST" && !is_json(header(head.headers, "content-type")))
+    return error_response(head.path, 415,
+                          fmt::format("content-type: expected application/json, found {}",
+                                      short_quote(header(head.headers, "content-type"))));
+  return std::nullopt;
+}
+
+Result<Json> checked_body(const Endpoint& endpoint, std::string_view text) {
+  if (endpoint.fields.empty()) return Json();
+  auto body = Json::parse(text);
+  if (!body) return make_error(ErrorCode::invalid_argument, "the body is not valid: {}", body.error().message);
+  QUERN_TRY_STATUS(check_fields(endpoint.fields, *body));
+  return body;
+}
+
+void answer(const HttpRequest& request, const Route& found, std::string owner, std::shared_ptr<ResponseWriter> writer,
+            Services& services) {
+  auto body = checked_body(*found.endpoint, request.body);
+  if (!body) return write_error(*writer, request.path, body.error());
+  found.endpoint->handle(Exchange{request, *std::move(body), found.tail, std::move(owner), std::move(writer)},
+                         services);
+}
+
+}  // namespace
+
+std::span<const Endpoint* const> endpoints() { return {endpoint_table, static_cast<size_t>(endpoint_table_size)}; }
+
+Route find_route(std::span<const Endpoint* const> table, std::string_view method, std::string_view path) {
+  Route route;
+  for (const Endpoint* candidate : table) {
+    const auto id = match(candidate->path, path);
+    if (!id) continue;
+    if (route.allow.find(candidate->method) == route.allow.npos)
+      route.allow += fmt::format("{}{}", route.allow.empty() ? "" : ", ", candidate->method);
+    if (candidate->method != method || (route.endpoint && !fits_better(*candidate, *route.endpoint))) continue;
+    route.endpoint = candidate;
+    route.tail = *id;
+  }
+  return route;
+}
+
+std::optional<HttpResponse> check_route(const HttpRequest& head) {
+  return refuse(find_route(endpoints(), head.method, head.path), head);
+}
+
+void route(HttpRequest request, std::string owner, std::shared_ptr<ResponseWriter> writer, Services& services) {
+  Route found = find_route(endpoints(), request.method, request.path);
+  if (auto refused = refuse(found, request)) return writer->respond(*std::move(refused));
+  auto shared = std::make_shared<const HttpRequest>(std::move(request));
+  services.executors.compute(
+      [shared, found = std::move(found), owner = std::move(owner), writer = std::move(writer), &services] {
+        const auto no_memory = [&] {
+          write_error(*writer, shared->path,
+                      make_error(ErrorCode::out_of_memory, "the server has no memory for this request now"));
+        };
+        try {
+          answer(*shared, found, owner, writer, services);
+        } catch (const std::bad_alloc&) {
+          no_memory();
+        } catch (const std::length_error&) {
+          no_memory();
+        }
+      });
+}
+
+}  // namespace quern

@@ -1,0 +1,121 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "quern/server/settings.h"
+
+#include <charconv>
+#include <random>
+
+namespace quern {
+namespace {
+
+/// The id that a member's name is; nothing where it is none, or not written as JSON writes integers.
+std::optional<int32_t> id_of(std::string_view key) {
+  int32_t id = -1;
+  const auto [end, status] = std::from_chars(key.data(), key.data() + key.size(), id);
+  if (status != std::errc() || end != key.data() + key.size() || id < 0) return std::nullopt;
+  if (key.size() > 1 && key.front() == '0') return std::nullopt;
+  return id;
+}
+
+uint64_t random_seed() {
+  std::random_device device;
+  return static_cast<uint64_t>(device()) << 32 | device();
+}
+
+struct Setter {
+  std::string_view field;
+  void (*set)(SamplingOptions&, double);
+};
+constexpr Setter kSetters[] = {
+    {"temperature", [](SamplingOptions& o, double v) { o.temperature = static_cast<float>(v); }},
+    {"top_p", [](SamplingOptions& o, double v) { o.top_p = static_cast<float>(v); }},
+    {"top_k", [](SamplingOptions& o, double v) { o.top_k = static_cast<int>(v); }},
+    {"min_p", [](SamplingOptions& o, double v) { o.min_p = static_cast<float>(v); }},
+    {"typical_p", [](SamplingOptions& o, double v) { o.typical_p = static_cast<float>(v); }},
+    {"frequency_penalty", [](SamplingOptions& o, double v) { o.frequency_penalty = static_cast<float>(v); }},
+    {"presence_penalty", [](SamplingOptions& o, double v) { o.presence_penalty = static_cast<float>(v); }},
+    {"repeat_penalty", [](SamplingOptions& o, double v) { o.repeat_penalty = static_cast<float>(v); }},
+    {"repeat_last_n", [](SamplingOptions& o, double v) { o.repeat_last_n = static_cast<int>(v); }},
+};
+
+SamplingOptions model_defaults(const GenerationDefaults& advised) {
+  SamplingOptions out;
+  out.temperature = advised.temperature.value_or(1.0F);
+  out.top_p = advised.top_p.value_or(1.0F);
+  out.min_p = advised.min_p.value_or(0.0F);
+  out.top_k = advised.top_k.value_or(0);
+  out.repeat_penalty = advised.repeat_penalty.value_or(1.0F);
+  return out;
+}
+
+}  // namespace
+
+Status check_stops(const Json& value) {
+  if (!value.is_array() || value.array().size() <= kMaxStops) return {};
+  return make_error(ErrorCode::invalid_argument, ": expected at most {} texts, found {}", kMaxStops,
+                    value.array().size());
+}
+
+Status check_logit_bias(const Json& value) {
+  for (const auto& [key, bias] : value.object()) {
+    if (!id_of(key))
+      return make_error(ErrorCode::invalid_argument, ": expected token ids as names, found {}", short_quote(key));
+    if (!bias.is_number() || !(bias.number() >= -100 && bias.number() <= 100))
+      return make_error(ErrorCode::invalid_argument, ".{}: expected a number from -100 to 100, found {}", key,
+                        found_text(bias));
+  }
+  return {};
+}
+
+std::vector<std::string> stop_texts(const Json* stop) {
+  std::vector<std::string> out;
+  if (!stop || stop->is_null()) return out;
+  const auto add = [&](const Json& text) {
+    if (!text.string().empty()) out.push_back(text.string());
+  };
+  if (stop->is_string())
+    add(*stop);
+  else
+    std::for_each(stop->array().begin(), stop->array().end(), add);
+  return out;
+}
+
+Json template_variables(const Json* kwargs, std::string_view effort) {
+  Json out{Json::Object{}};
+  if (effort == "none")
+    out.set("enable_thinking", false).set("thinking", false);
+  else if (!effort.empty())
+    out.set("reasoning_effort", effort);
+  if (kwargs)
+    for (const auto& [key, value] : kwargs->object()) out.set(key, value);
+  return out;
+}
+
+int64_t vocabulary_size(const ServedModel& model) {
+  // Files may name more tokens than the model has rows for, and the other way round.
+  return std::min<int64_t>(model.tokenizer().size(), model.info().n_vocab);
+}
+
+Result<Request> request_settings(const Json& body, const ServedModel& model, std::string_view owner) {
+  static constexpr auto fields = join_fields(kSamplingFields, kServingFields, std::to_array({kStopField}));
+  QUERN_TRY_STATUS(check_fields(fields, body));
+  Request out;
+  out.sampling = model_defaults(model.defaults());
+  for (const Setter& setter : kSetters)
+    if (const Json* value = field(body, setter.field)) setter.set(out.sampling, value->number());
+  const Json* seed = field(body, "seed");
+  out.sampling.seed = seed && seed->integer() != -1 ? static_cast<uint64_t>(seed->integer()) : random_seed();
+  if (const Json* bias = field(body, "logit_bias"))
+    for (const auto& [key, value] : bias->object())
+      out.sampling.logit_bias.emplace_back(*id_of(key), static_cast<float>(value.number()));
+  QUERN_TRY_STATUS(check_sampling(out.sampling, vocabulary_size(model)));
+
+  out.stops = stop_texts(field(body, "stop"));
+  out.end_ids = model.defaults().end_ids;
+  if (const Json* ignore = field(body, "ignore_eos")) out.ignore_end = ignore->boolean();
+  if (const Json* cache = field(body, "cache_prompt")) out.use_cache = cache->boolean();
+  if (const Json* priority = field(body, "priority")) out.priority = static_cast<int>(priority->integer());
+  out.owner = owner;
+  return out;
+}
+
+}  // namespace quern

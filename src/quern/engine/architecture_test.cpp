@@ -192,6 +192,87 @@ TEST_P(EveryArchitecture, alone_or_in_a_batch) {
   expect_same(rows, 0, "in a batch");
 }
 
+/// The token of the sequence at `at`, the right guesses behind it, and wrong ones.
+std::vector<int32_t> with_drafts(std::span<const int32_t> ids, int at, int right, int drafts, int64_t n_vocab) {
+  std::vector<int32_t> tokens(ids.begin() + at, ids.begin() + at + 1 + right);
+  for (int i = right; i < drafts; ++i) {
+    const size_t place = at + 1 + i;
+    const int32_t true_id = place < ids.size() ? ids[place] : 0;
+    tokens.push_back(static_cast<int32_t>((true_id + 1 + i % (n_vocab - 1)) % n_vocab));
+  }
+  return tokens;
+}
+
+// Verify m guesses, keep n of them, go on: every m up to 4 and some long ones, every n.
+TEST_P(EveryArchitecture, drafted) {
+  const int64_t n_vocab = model().info().n_vocab;
+  std::vector<std::pair<int, int>> cases;
+  for (int drafts = 1; drafts <= 4; ++drafts)
+    for (int right = 0; right <= drafts; ++right) cases.emplace_back(drafts, right);
+  for (int right : {16, 0, 1, 15, 8}) cases.emplace_back(16, right);
+  for (int start : {0, 40, 90}) {
+    Runner runner(model(), pool_);
+    Sequence sequence(*store_);
+    read(*store_, sequence, ids(0, start), 64);
+    int at = start;
+    for (size_t i = start; at < kTokens; ++i) {
+      const auto [drafts, most_right] = cases[i % cases.size()];
+      const int right = std::min(most_right, kTokens - at - 1);
+      const auto tokens = with_drafts(ids_, at, right, drafts, n_vocab);
+      const StepPart part{&sequence, tokens, Outputs::last, drafts};
+      auto logits = runner.step({&part, 1});
+      ASSERT_TRUE(logits) << logits.error().message;
+      ASSERT_EQ(std::ssize(*logits), (drafts + 1) * n_vocab);
+      ASSERT_EQ(sequence.length(), at) << "moved before it was told to";
+      const std::vector<float> rows(logits->begin(), logits->begin() + (right + 1) * n_vocab);
+      expect_same(rows, at, "verified");
+      // Now and then all of it is taken back, and done again.
+      const int kept = i % 7 == 3 ? 0 : right + 1;
+      if (i % 7 != 5) runner.commit({&kept, 1});
+      if (i % 7 == 3 || i % 7 == 5) expect_same(read(*store_, sequence, ids(at, right + 1), 3), at, "done again");
+      at += right + 1;
+      ASSERT_EQ(sequence.length(), at);
+    }
+  }
+}
+
+TEST_P(EveryArchitecture, drafted_in_a_batch_beside_a_checkpoint_and_a_fork) {
+  const int n_vocab = static_cast<int>(model().info().n_vocab);
+  constexpr int kStart = 60;
+  for (int threads : {1, 3}) {
+    Pool pool(threads);
+    Runner runner(model(), pool);
+    Sequence mine(*store_), plain(*store_);
+    read(*store_, mine, ids(0, kStart), 64);
+    const Checkpoint checkpoint = mine.checkpoint();
+    Sequence twin = mine.fork();
+    int at = kStart, twin_at = kStart, plain_at = 0;
+    for (int step = 0; at < 100 && twin_at < 100; ++step) {
+      const int drafts = 1 + step % 5, right = step % (drafts + 1), twin_drafts = 3, twin_right = step % 4;
+      const auto tokens = with_drafts(ids_, at, right, drafts, n_vocab);
+      const auto twin_tokens = with_drafts(ids_, twin_at, twin_right, twin_drafts, n_vocab);
+      const StepPart parts[] = {{&mine, tokens, Outputs::last, drafts},
+                                {&plain, ids(plain_at, 2), Outputs::all},
+                                {&twin, twin_tokens, Outputs::last, twin_drafts}};
+      auto logits = runner.step(parts);
+      ASSERT_TRUE(logits) << logits.error().message;
+      const auto rows = [&](int first, int count) {
+        return std::vector<float>(logits->begin() + first * n_vocab, logits->begin() + (first + count) * n_vocab);
+      };
+      expect_same(rows(0, right + 1), at, "the first of a batch");
+      expect_same(rows(drafts + 1, 2), plain_at, "without drafts");
+      expect_same(rows(drafts + 3, twin_right + 1), twin_at, "the last of a batch");
+      const int kept[] = {right + 1, 2, twin_right + 1};
+      runner.commit(kept);
+      at += right + 1, plain_at += 2, twin_at += twin_right + 1;
+    }
+    expect_same(read(*store_, mine, ids(at, kTokens - at), 13), at, "after drafts");
+    expect_same(read(*store_, twin, ids(twin_at, kTokens - twin_at), 13), twin_at, "the fork after drafts");
+    mine.restore(checkpoint);
+    expect_same(read(*store_, mine, ids(kStart, kTokens - kStart), 13), kStart, "back before the drafts");
+  }
+}
+
 TEST_P(EveryArchitecture, ids_beyond_the_vocabulary_are_refused) {
   Runner runner(model(), pool_);
   Sequence sequence(*store_);

@@ -13,7 +13,7 @@
 
 namespace quern {
 
-/// Whose logits a part of a step wants: of none of its tokens, the last, or all.
+/// Whose logits a part of a step wants: of none of its tokens, the last and its drafts, or all.
 enum class Outputs : uint8_t { none, last, all };
 
 /// Tokens that continue one sequence. A sequence stands at most once in a step.
@@ -21,12 +21,16 @@ struct StepPart {
   Sequence* sequence;
   std::span<const int32_t> tokens;  ///< at least one
   Outputs outputs = Outputs::last;
+  /// So many of its last tokens are guesses, fewer than all: the sequence stays where it is until `Runner::commit`.
+  /// Then the part has at most kMostVerifiedTokens.
+  int drafts = 0;
 };
 
 /// Runs steps of a model over any number of sequences. Owns the scratch memory; engine thread only.
 class Runner {
  public:
-  Runner(const Model& model, Pool& pool) : model_(model), pool_(pool) {}
+  Runner(const Model& model, Pool& pool)
+      : model_(model), pool_(pool), journal_floats_(journal_bytes(model.state()) / 4) {}
 
   const Model& model() const { return model_; }
 
@@ -36,17 +40,31 @@ class Runner {
   /// The same for one part, of whose tokens it returns the last norm's output, [tokens, n_embd], in place of logits.
   Result<std::span<const float>> hidden(const StepPart& part);
 
+  /// Ends a step whose parts had drafts, before anything else is done with their sequences: `kept` says of each part of
+  /// the step how many of its first tokens count: of a part with drafts any number, of another all. The sequences are
+  /// then as if the others had never been there, to the bit. Without it a part with drafts has not happened.
+  void commit(std::span<const int> kept);
+
  private:
   enum class Wanted : uint8_t { logits, hidden };
   Result<std::span<const float>> run(std::span<const StepPart> parts, Wanted wanted);
 
   const Model& model_;
   Pool& pool_;
+  const int64_t journal_floats_;  // of a token
   Workspace workspace_;
   std::vector<int32_t> tokens_;
   std::vector<Run> runs_;
   std::vector<int> outputs_;
   std::vector<float> rows_;  // logits, or what the last norm gives
+  // Of the last step's parts with drafts.
+  struct Verified {
+    int part;
+    Sequence* sequence;
+  };
+  std::vector<Verified> verified_;
+  std::vector<Replay> replays_;
+  Workspace journals_;
 };
 
 }  // namespace quern

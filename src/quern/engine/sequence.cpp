@@ -57,6 +57,12 @@ int64_t checkpoint_bytes(std::span<const StateItem> items, KvType kv) {
   return bytes;
 }
 
+int64_t journal_bytes(std::span<const StateItem> items) {
+  int64_t floats = 0;
+  for (const StateItem& item : items) floats += item.journal_floats;
+  return 4 * floats;
+}
+
 Sequence::Sequence(StateStore& store)
     : store_(&store),
       pages_(store.items().size()),
@@ -119,6 +125,7 @@ Result<std::span<const StateView>> Sequence::prepare(int64_t tokens) {
 
 void Sequence::commit(int64_t tokens) {
   length_ += tokens;
+  drop_pages_behind(length_);
   const std::span<const StateItem> items = store_->items();
   for (size_t i = 0; i < items.size(); ++i) {
     for (int64_t p = first_live_page(items[i], length_) - 1; p >= 0 && pages_[i][p]; --p) {

@@ -45,6 +45,8 @@ class StateStore {
 int64_t state_bytes(std::span<const StateItem> items, KvType kv, int64_t tokens, int64_t chunk = 1);
 /// What a checkpoint at a page boundary may hold that its sequence no longer does: blobs, and pages behind a window.
 int64_t checkpoint_bytes(std::span<const StateItem> items, KvType kv);
+/// Of the journal of a token that may be taken back, beside the state.
+int64_t journal_bytes(std::span<const StateItem> items);
 
 /// A point of a sequence to come back to: its length and holds on its pages and fixed blobs. Cheap to take and to copy.
 struct Checkpoint {
@@ -70,7 +72,9 @@ class Sequence {
   Result<std::span<const StateView>> prepare(int64_t tokens);
   /// Gives back what `prepare` made room for: the step does not happen.
   void abandon();
-  /// The step is done: its tokens count. Windows let go of pages no later token can see.
+  /// The step is done: the first `tokens` of those it was prepared for count, and what was for the others is given
+  /// back. Windows let go of pages no later token can see. Fixed state must be that after these tokens
+  /// (`Run::journal`).
   void commit(int64_t tokens);
 
   /// Cuts back to `length` tokens. Needs a model without fixed state, and a window must still hold what the next

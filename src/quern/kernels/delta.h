@@ -16,7 +16,11 @@ struct ConvTask {
   int64_t out_stride;
   int64_t tokens, channels;
   int taps;
+  bool keep_state = false;  ///< the state is only read
 };
+
+/// The most tokens, and rows of a head's state, of a delta rule that only reads its state.
+inline constexpr int kMostVerifiedTokens = 64, kMostVerifiedRows = 1 << 12;
 
 /// Columns of one head's state of the gated delta rule. A column's bits depend on itself, q, k, gate and beta alone.
 struct DeltaTask {
@@ -33,11 +37,29 @@ struct DeltaTask {
   int64_t state_stride;
   int64_t tokens;
   int key_width, columns;
+  /// Where not null, the state is only read, and what `delta_replay` needs beside k is written: the updates
+  /// [tokens][columns], log_stride apart, and, where `log_decay` is not null either, the decays [tokens], as far apart.
+  float* log_delta = nullptr;
+  float* log_decay = nullptr;
+  int64_t log_stride = 0;
+};
+
+/// Moves a state on by tokens that `delta_rule` left out of it: bit for bit as it would have.
+struct DeltaReplayTask {
+  const float* k;      ///< [tokens][key_width], log_stride apart, as they were given; likewise the next two
+  const float* delta;  ///< [tokens][columns]
+  const float* decay;  ///< [tokens]
+  int64_t log_stride;
+  float* state;  ///< [key_width][columns], rows state_stride apart
+  int64_t state_stride;
+  int64_t tokens;
+  int key_width, columns;
 };
 
 struct DeltaKernels {
   void (*conv_silu)(const ConvTask&);
   void (*delta_rule)(const DeltaTask&);
+  void (*delta_replay)(const DeltaReplayTask&);
 };
 
 }  // namespace quern

@@ -28,6 +28,7 @@ void conv_channels(const ConvTask& task, int64_t first, int64_t n, const float* 
         acc = fma(load(input(task, t, j) + first + c, n - c), load(weight + j * n + c, n - c), acc);
       store(task.out + t * task.out_stride + first + c, acc * sigmoid(acc), n - c);
     }
+  if (task.keep_state) return;
   // Oldest first, so that a row is read before it is overwritten.
   for (int64_t j = 0; j < task.taps - 1; ++j)
     for (int64_t c = 0; c < n; c += kLanes)
@@ -62,6 +63,7 @@ constexpr int kStripRows = 512;
 constexpr int64_t kCopyTokens = 4;
 // Tokens that each strip walks before the next strip's turn.
 constexpr int kChunk = 64;
+static_assert(kChunk >= kMostVerifiedTokens);  // whose strips walk once, for they leave nothing behind
 
 /// What a token needs beside k, q, v and the state. k and q stay as they are: their lengths go into the sums' factors.
 struct TokenFactors {
@@ -174,6 +176,7 @@ void walk(const DeltaTask& task, const Strip& strip, int64_t column, int64_t fir
       delta.part[j] = d * broadcast(f.k);
     }
     store_columns<C>(task.out + (first + i) * task.out_stride + column, out, strip.n);
+    if (task.log_delta) store_columns<C>(task.log_delta + i * task.log_stride + column, delta, strip.n);
     if (i + 1 < count)
       pass<C, Pass::both>(strip, k, f.decay, delta, k + task.qkv_stride, q + task.qkv_stride, u, w);
     else
@@ -184,6 +187,31 @@ void walk(const DeltaTask& task, const Strip& strip, int64_t column, int64_t fir
 template <int C>
 void copy_strip(const float* from, int64_t from_stride, float* to, int64_t to_stride, int rows, int64_t n) {
   for (int i = 0; i < rows; ++i) store_columns<C>(to + i * to_stride, load_columns<C>(from + i * from_stride, n), n);
+}
+
+/// Over a copy of the strip, which is dropped.
+template <int C, int kRows>
+void verify_strip(const DeltaTask& task, int64_t column, int64_t n, const TokenFactors* factor) {
+  alignas(64) float copy[kRows * C * kLanes];
+  copy_strip<C>(task.state + column, task.state_stride, copy, C * kLanes, task.key_width, n);
+  walk<C>(task, {copy, C * kLanes, task.key_width, n}, column, 0, task.tokens, factor);
+}
+
+void verify(const DeltaTask& task) {
+  TokenFactors factor[kChunk];
+  for (int64_t i = 0; i < task.tokens; ++i) {
+    factor[i] = factors(task, i);
+    if (task.log_decay) task.log_decay[i * task.log_stride] = factor[i].decay;
+  }
+  int64_t column = 0;
+  if (task.key_width <= kStripRows)
+    for (; column + kStripVectors * kLanes <= task.columns; column += kStripVectors * kLanes)
+      verify_strip<kStripVectors, kStripRows>(task, column, kLanes, factor);
+  for (; column < task.columns; column += kLanes)
+    if (task.key_width <= kStripRows)
+      verify_strip<1, kStripRows>(task, column, task.columns - column, factor);
+    else
+      verify_strip<1, kMostVerifiedRows>(task, column, task.columns - column, factor);
 }
 
 template <int C>
@@ -199,6 +227,7 @@ void walk_strip(const DeltaTask& task, int64_t column, int64_t n, int64_t first,
 }
 
 void delta_rule(const DeltaTask& task) {
+  if (task.log_delta) return verify(task);
   TokenFactors factor[kChunk];
   for (int64_t first = 0; first < task.tokens; first += kChunk) {
     const int64_t count = task.tokens - first < kChunk ? task.tokens - first : kChunk;
@@ -211,9 +240,34 @@ void delta_rule(const DeltaTask& task) {
   }
 }
 
+/// One pass over a strip for all tokens: each number goes through its updates in a register, in their order.
+template <int C>
+void replay_strip(const DeltaReplayTask& task, int64_t column, int64_t n) {
+  float* row = task.state + column;
+  for (int i = 0; i < task.key_width; ++i, row += task.state_stride) {
+    Columns<C> s = load_columns<C>(row, n);
+    const float *k = task.k + i, *delta = task.delta + column, *decay = task.decay;
+    for (int64_t t = 0; t < task.tokens;
+         ++t, k += task.log_stride, delta += task.log_stride, decay += task.log_stride) {
+      const Columns<C> d = load_columns<C>(delta, n);
+      const F32x16 x = broadcast(*k), fade = broadcast(*decay);
+#pragma GCC unroll 8
+      for (int j = 0; j < C; ++j) s.part[j] = fma(x, d.part[j], fade * s.part[j]);  // as in `pass`
+    }
+    store_columns<C>(row, s, n);
+  }
+}
+
+void delta_replay(const DeltaReplayTask& task) {
+  int64_t column = 0;
+  for (; column + kStripVectors * kLanes <= task.columns; column += kStripVectors * kLanes)
+    replay_strip<kStripVectors>(task, column, kLanes);
+  for (; column < task.columns; column += kLanes) replay_strip<1>(task, column, task.columns - column);
+}
+
 }  // namespace
 
 extern const DeltaKernels delta_kernels;
-const DeltaKernels delta_kernels = {conv_silu, delta_rule};
+const DeltaKernels delta_kernels = {conv_silu, delta_rule, delta_replay};
 
 }  // namespace quern::QUERN_ISA

@@ -6,6 +6,7 @@
 #include <string>
 #include <string_view>
 
+#include "quern/kernels/delta.h"
 #include "quern/ops/attention.h"
 #include "quern/ops/kv.h"
 #include "quern/parallel/pool.h"
@@ -27,6 +28,7 @@ struct StateItem {
   int heads = 0, key_width = 0, value_width = 0;  ///< rows, window
   int window = 0;                                 ///< window: a token sees itself and window - 1 before it
   int64_t floats = 0;                             ///< fixed
+  int64_t journal_floats = 0;                     ///< fixed: what is noted of a token that may be taken back
   int owner = -1;                                 ///< borrowed: index of the item
 };
 
@@ -42,6 +44,17 @@ struct Run {
   int first, count;
   int64_t position;
   std::span<const StateView> state;  ///< by index of Model::state()
+  /// Where not null, its tokens are to be verified and may be taken back: fixed state is only read, and what
+  /// `Model::replay` needs to bring it forward is written here: of every fixed item [count][journal_floats], one item
+  /// behind the other. At most kMostVerifiedTokens.
+  float* journal = nullptr;
+};
+
+/// The first `kept` tokens of such a run, at least one, are to stay in its fixed state.
+struct Replay {
+  int kept, count;
+  std::span<const StateView> state;
+  const float* journal;
 };
 
 /// One step: tokens of several sequences, one after the other.
@@ -76,6 +89,9 @@ class Model {
   /// Writes float logits [outputs, n_vocab]. Token ids must be below n_vocab. The bits of a token's logits depend on
   /// its sequence alone.
   virtual void forward(const Batch& batch, Workspace& workspace, Pool& pool, std::span<float> logits) const = 0;
+  /// Fixed state as after the kept tokens, to the bit, had they been run without a journal. Models without fixed state
+  /// have nothing to do.
+  virtual void replay(std::span<const Replay>, Workspace&, Pool&) const {}
 };
 
 }  // namespace quern

@@ -3,6 +3,7 @@
 
 #include <cmath>
 
+#include "quern/kernels/delta.h"
 #include "quern/ops/test_support.h"
 
 namespace quern {
@@ -83,6 +84,37 @@ TEST_P(CausalConv, bits_do_not_depend_on_chunks_or_threads) {
   }
 }
 
+TEST_P(CausalConv, tokens_taken_back_leave_no_trace) {
+  constexpr int kTokens = 9;
+  for (const ConvShape& shape : kConvShapes) {
+    const int64_t channels = shape.channels, stride = channels + 3;
+    const auto x = random_floats(kTokens * stride, 6), weight = random_floats(channels * shape.kernel, 7);
+    const auto before = random_floats((shape.kernel - 1) * channels, 8);
+    auto whole_state = before;
+    const auto whole = walk(shape, x, weight, whole_state, {kTokens}, 1);
+    for (int threads : {1, 3}) {
+      auto state = before;
+      std::vector<float> out(kTokens * channels, NAN), journal(kTokens * channels, NAN);
+      const RecurrentRun run = {0, kTokens, state.data(), journal.data()};
+      run_on(threads, [&](const Worker& worker) {
+        causal_conv_silu(worker, kernels(), {&run, 1}, x.data(), stride, weight.data(), shape.kernel, channels,
+                         out.data(), channels);
+      });
+      EXPECT_EQ(out, whole);
+      EXPECT_EQ(state, before);
+      for (int kept = 1; kept <= kTokens; ++kept) {
+        auto expected = before;
+        walk(shape, {x.begin(), x.begin() + kept * stride}, weight, expected, {1}, 1);
+        auto replayed = before;
+        const ReplayRun replay = {kept, replayed.data(), journal.data()};
+        run_on(threads,
+               [&](const Worker& worker) { causal_conv_replay(worker, {&replay, 1}, shape.kernel, channels); });
+        EXPECT_EQ(replayed, expected) << kept << " kept, kernel " << shape.kernel;
+      }
+    }
+  }
+}
+
 QUERN_ON_EVERY_ISA(CausalConv);
 
 // ---- Delta rule.
@@ -91,9 +123,9 @@ struct DeltaShape {
   int key_heads, value_heads, key_width, value_width;
   bool interleaved = false;
 };
-constexpr DeltaShape kDeltaShapes[] = {{1, 1, 2, 2},           {1, 2, 8, 8},    {2, 6, 12, 20},
-                                       {2, 6, 12, 20, true},   {1, 3, 64, 64},  {2, 4, 128, 128},
-                                       {2, 4, 128, 128, true}, {1, 1, 300, 72}, {1, 1, 24, 33}};
+constexpr DeltaShape kDeltaShapes[] = {{1, 1, 2, 2},   {1, 2, 8, 8},     {2, 6, 12, 20},         {2, 6, 12, 20, true},
+                                       {1, 3, 64, 64}, {2, 4, 128, 128}, {2, 4, 128, 128, true}, {1, 1, 300, 72},
+                                       {1, 1, 24, 33}, {1, 2, 600, 40}};
 
 struct DeltaInputs {
   std::vector<float> q, k, v, gate, beta;
@@ -107,6 +139,13 @@ DeltaInputs random_inputs(const DeltaShape& s, int64_t tokens, uint32_t seed) {
   for (float& g : in.gate) g = -std::exp(2 * g);  // from nearly nothing to tens
   for (float& b : in.beta) b = 1 / (1 + std::exp(-b));
   return in;
+}
+
+DeltaInputs first_of(const DeltaShape& s, const DeltaInputs& in, int64_t tokens) {
+  const auto cut = [](const std::vector<float>& x, int64_t n) { return std::vector<float>(x.begin(), x.begin() + n); };
+  const int64_t keys = tokens * s.key_heads * s.key_width, values = tokens * s.value_heads;
+  return {cut(in.q, keys), cut(in.k, keys), cut(in.v, values * s.value_width), cut(in.gate, values),
+          cut(in.beta, values)};
 }
 
 /// The recurrence as the paper states it: S ← e^g S; δ = β (v − Sᵀk); S ← S + k δᵀ; o = Sᵀq. In double, one head at a
@@ -145,7 +184,7 @@ Reference reference(const DeltaShape& s, const DeltaInputs& in, const std::vecto
 class DeltaRule : public OnEveryIsa {
  protected:
   std::vector<float> walk(const DeltaShape& s, const DeltaInputs& in, std::vector<float>& state,
-                          const std::vector<int>& chunks, int threads) const {
+                          const std::vector<int>& chunks, int threads, float* journal = nullptr) const {
     // As the model has them: q, k, v side by side in one row.
     const int64_t k_row = s.key_heads * s.key_width, v_row = s.value_heads * s.value_width,
                   stride = 2 * k_row + v_row + 1;
@@ -160,7 +199,7 @@ class DeltaRule : public OnEveryIsa {
     size_t chunk = 0;
     for (int64_t t = 0; t < tokens; ++chunk) {
       const int64_t count = std::min<int64_t>(chunks[std::min(chunk, chunks.size() - 1)], tokens - t);
-      const RecurrentRun run = {0, static_cast<int>(count), state.data()};
+      const RecurrentRun run = {0, static_cast<int>(count), state.data(), journal};
       pool.run([&](const Worker& worker) {
         delta_rule(worker, kernels(),
                    {.runs = {&run, 1},
@@ -182,6 +221,40 @@ class DeltaRule : public OnEveryIsa {
     return out;
   }
 };
+
+TEST_P(DeltaRule, tokens_taken_back_leave_no_trace) {
+  for (const DeltaShape& shape : kDeltaShapes) {
+    for (const int tokens : {2, 5, 17, kMostVerifiedTokens}) {
+      const DeltaInputs in = random_inputs(shape, tokens, 47);
+      const auto start = random_floats(shape.value_heads * shape.key_width * shape.value_width, 53);
+      auto whole_state = start;
+      const auto whole = walk(shape, in, whole_state, {tokens}, 1);
+      const int64_t row = delta_journal_floats(shape.key_heads, shape.value_heads, shape.key_width, shape.value_width);
+      for (int threads : {1, 3}) {
+        auto state = start;
+        std::vector<float> journal(tokens * row, NAN);
+        ASSERT_EQ(walk(shape, in, state, {tokens}, threads, journal.data()), whole);
+        ASSERT_EQ(state, start);
+        for (int kept : {1, 2, tokens - 1, tokens}) {
+          auto expected = start;
+          walk(shape, first_of(shape, in, kept), expected, {1}, 1);
+          auto replayed = start;
+          const ReplayRun replay = {kept, replayed.data(), journal.data()};
+          run_on(threads, [&](const Worker& worker) {
+            delta_replay(worker, kernels(),
+                         {.runs = {&replay, 1},
+                          .key_heads = shape.key_heads,
+                          .value_heads = shape.value_heads,
+                          .key_width = shape.key_width,
+                          .value_width = shape.value_width,
+                          .interleaved_heads = shape.interleaved});
+          });
+          ASSERT_EQ(replayed, expected) << kept << " of " << tokens << " kept, keys of " << shape.key_width;
+        }
+      }
+    }
+  }
+}
 
 TEST_P(DeltaRule, gives_the_known_answers) {
   const DeltaShape shape{1, 1, 2, 2};

@@ -80,6 +80,26 @@ class Decoder final : public Model {
     });
   }
 
+  void replay(std::span<const Replay> runs, Workspace& workspace, Pool& pool) const override {
+    const auto n_runs = static_cast<int64_t>(runs.size()), n_items = static_cast<int64_t>(state_.size());
+    const std::span<ReplayRun> replays = workspace.take<ReplayRun>(n_items * n_runs);  // [item][run]
+    for (int64_t r = 0; r < n_runs; ++r) {
+      const Replay& run = runs[r];
+      const float* journal = run.journal;
+      for (int64_t i = 0; i < n_items; ++i) {
+        std::construct_at(&replays[i * n_runs + r], ReplayRun{run.kept, run.state[i].fixed, journal});
+        journal += run.count * state_[i].journal_floats;
+      }
+    }
+    pool.run([&](const Worker& worker) {  // no barriers: layers have nothing to do with each other
+      worker.phase(Phase::recurrent);
+      for (const Layer& layer : layers_)
+        if (const auto* block = std::get_if<DeltaNetBlock>(&layer.mixer))
+          block->replay(worker, kernels_, replays.subspan(layer.item * n_runs, n_runs),
+                        replays.subspan((layer.item + 1) * n_runs, n_runs));
+    });
+  }
+
  private:
   /// The tokens whose logits are wanted, each a run of its own.
   static Batch narrowed(const Batch& batch, Workspace& workspace) {

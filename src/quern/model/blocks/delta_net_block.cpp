@@ -4,7 +4,6 @@
 #include <cmath>
 
 #include "quern/kernels/vector.h"
-#include "quern/ops/delta.h"
 
 namespace quern {
 namespace {
@@ -26,8 +25,14 @@ float sigmoid(float x) { return 1 / (1 + std::exp(-x)); }
 }  // namespace
 
 std::array<StateItem, 2> DeltaNetSpec::state(int layer) const {
-  return {StateItem{.kind = StateKind::fixed, .layer = layer, .floats = (conv_kernel - 1) * channels()},
-          StateItem{.kind = StateKind::fixed, .layer = layer, .floats = value_floats() * key_width}};
+  return {StateItem{.kind = StateKind::fixed,
+                    .layer = layer,
+                    .floats = (conv_kernel - 1) * channels(),
+                    .journal_floats = channels()},
+          StateItem{.kind = StateKind::fixed,
+                    .layer = layer,
+                    .floats = value_floats() * key_width,
+                    .journal_floats = delta_journal_floats(key_heads, value_heads, key_width, value_width)}};
 }
 
 Result<DeltaNetBlock> DeltaNetBlock::load(Loader& loader, int layer, const DeltaNetSpec& spec) {
@@ -119,6 +124,18 @@ void DeltaNetBlock::run(const Worker& worker, Step& step, int item) const {
   worker.phase(Phase::attention_out);
   matmul(worker, MatmulJob{&output_, nullptr, step.x, n_embd, true}, step.activations);
   worker.barrier();
+}
+
+void DeltaNetBlock::replay(const Worker& worker, const KernelTable& kernels, std::span<const ReplayRun> columns,
+                           std::span<const ReplayRun> matrices) const {
+  causal_conv_replay(worker, columns, spec_.conv_kernel, spec_.channels());
+  delta_replay(worker, kernels,
+               {.runs = matrices,
+                .key_heads = spec_.key_heads,
+                .value_heads = spec_.value_heads,
+                .key_width = spec_.key_width,
+                .value_width = spec_.value_width,
+                .interleaved_heads = spec_.interleaved_heads});
 }
 
 }  // namespace quern

@@ -8,6 +8,7 @@
 
 #include "quern/model/blocks/loader.h"
 #include "quern/model/blocks/step.h"
+#include "quern/ops/delta.h"
 
 namespace quern {
 
@@ -42,6 +43,9 @@ class DeltaNetBlock {
   int64_t products() const;
   /// `item`: of the first of its two in Model::state().
   void run(const Worker& worker, Step& step, int item) const;
+  /// Model::replay of its two items.
+  void replay(const Worker& worker, const KernelTable& kernels, std::span<const ReplayRun> columns,
+              std::span<const ReplayRun> matrices) const;
 
  private:
   void make_gates(const Worker& worker, int64_t tokens, float* alpha, float* beta) const;

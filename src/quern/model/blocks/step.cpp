@@ -48,9 +48,11 @@ Step::Step(const Batch& the_batch, std::span<const StateItem> items, std::span<c
   const std::span<int64_t> positions = workspace.take<int64_t>(tokens);
   for (int64_t r = 0; r < n_runs; ++r) {
     const Run& run = batch.runs[r];
+    float* journal = run.journal;
     for (int64_t i = 0; i < n_items; ++i) {
       std::construct_at(&rows_[i * n_runs + r], AttentionRun{run.first, run.count, run.position, run.state[i].rows});
-      std::construct_at(&fixed_[i * n_runs + r], RecurrentRun{run.first, run.count, run.state[i].fixed});
+      std::construct_at(&fixed_[i * n_runs + r], RecurrentRun{run.first, run.count, run.state[i].fixed, journal});
+      if (journal) journal += run.count * items[i].journal_floats;
     }
     for (int i = 0; i < run.count; ++i) positions[run.first + i] = run.position + i;
   }

@@ -18,7 +18,8 @@ int64_t tokens_to_draw(const Request& request, int64_t context_tokens) {
 }  // namespace
 
 ActiveRequest::ActiveRequest(uint64_t id, Request request, std::shared_ptr<RequestListener> listener, StateStore& store,
-                             const Tokenizer& tokenizer, int64_t n_vocab, int64_t context_tokens)
+                             const Tokenizer& tokenizer, int64_t n_vocab, int64_t context_tokens,
+                             const StepCosts* costs)
     : sequence(store),
       id_(id),
       request_(std::move(request)),
@@ -32,11 +33,25 @@ ActiveRequest::ActiveRequest(uint64_t id, Request request, std::shared_ptr<Reque
       stops_(request_.stops) {
   for (const TokenId token : request_.prompt) sampler_.accept(token);
   usage_.prompt_tokens = length();
+  if (costs && limit_ > 1) {
+    drafter_.emplace(*costs);
+    drafter_->append(request_.prompt);
+  }
   if (request_.prompt_logprobs) prompt_logprobs_.push_back({ids_[0], std::numeric_limits<double>::quiet_NaN(), {}});
 }
 
-std::span<const int32_t> ActiveRequest::next(int64_t n) const {
-  return std::span(ids_).subspan(sequence.length(), std::min(n, pending()));
+ActiveRequest::Feed ActiveRequest::next(int64_t n, int64_t room, int64_t others) {
+  const std::span<const int32_t> plain = std::span(ids_).subspan(sequence.length(), std::min(n, pending()));
+  fed_.clear();
+  if (!drafter_ || pending() != 1 || usage_.completion_tokens == 0) return {plain};
+  // The last token of all needs no guess behind it: nothing is drawn after it.
+  const int64_t most = std::min(room, limit_ - usage_.completion_tokens) - 1;
+  if (most < 1) return {plain};
+  const auto draft = drafter_->propose(std::min<int64_t>(most, kMostDrafted), others);
+  if (draft.empty()) return {plain};
+  fed_.push_back(ids_.back());
+  fed_.insert(fed_.end(), draft.begin(), draft.end());
+  return {fed_, static_cast<int>(draft.size())};
 }
 
 int64_t ActiveRequest::found_cached(int64_t tokens) {
@@ -56,8 +71,23 @@ TokenInfo ActiveRequest::info_of(TokenId id, std::span<const float> logits) cons
   return info;
 }
 
-void ActiveRequest::draw(std::span<const float> logits) {
-  logits = logits.first(static_cast<size_t>(n_vocab_));
+int64_t ActiveRequest::draw(std::span<const float> rows, int64_t width) {
+  int64_t right = 0;
+  const auto drafts = static_cast<int64_t>(fed_.size()) - 1;
+  for (; !ended_; ++right) {
+    const int64_t had = length();
+    draw_one(rows.subspan(static_cast<size_t>(right * width), static_cast<size_t>(n_vocab_)));
+    if (right >= drafts || length() == had || ids_.back() != fed_[static_cast<size_t>(right + 1)]) break;
+  }
+  if (drafts > 0) {
+    drafter_->verified(drafts, right);
+    usage_.drafted_tokens += drafts;
+    usage_.accepted_tokens += right;
+  }
+  return right;
+}
+
+void ActiveRequest::draw_one(std::span<const float> logits) {
   if (usage_.completion_tokens >= limit_) return finish(FinishReason::length);
   if (usage_.completion_tokens == 0 && !any_possible(logits))
     return fail(make_error(ErrorCode::internal, "the model computed no usable numbers for this prompt"));
@@ -66,6 +96,7 @@ void ActiveRequest::draw(std::span<const float> logits) {
   if (ends && !request_.ignore_end) return finish(FinishReason::stop);
   sampler_.accept(id);
   ids_.push_back(id);
+  if (drafter_) drafter_->append(id);
   ++usage_.completion_tokens;
   listener_->on_token(info_of(id, logits), stops_.push(decoder_.push(id)));
   if (stops_.stopped()) return finish(FinishReason::stop);

@@ -8,6 +8,7 @@
 #include <string>
 #include <vector>
 
+#include "quern/engine/draft.h"
 #include "quern/engine/prefix_cache.h"
 #include "quern/engine/request.h"
 #include "quern/engine/sequence.h"
@@ -21,8 +22,9 @@ namespace quern {
 /// its sequence can be taken away and read again at any time; what was said stays said. Engine thread only.
 class ActiveRequest {
  public:
+  /// `costs`: of the engine's steps, for drafts; null: none are made. All must outlive it.
   ActiveRequest(uint64_t id, Request request, std::shared_ptr<RequestListener> listener, StateStore& store,
-                const Tokenizer& tokenizer, int64_t n_vocab, int64_t context_tokens);
+                const Tokenizer& tokenizer, int64_t n_vocab, int64_t context_tokens, const StepCosts* costs);
 
   uint64_t id() const { return id_; }
   const Request& request() const { return request_; }
@@ -37,8 +39,17 @@ class ActiveRequest {
 
   /// Tells how far the prompt is read.
   void tell_progress();
-  /// Draws a token from the logits after the last one, [n_vocab], and says it. Ends the request where it is the last.
-  void draw(std::span<const float> logits);
+  /// What to read next: at most `n` tokens, and where nothing else is pending guesses behind the last one, so that up
+  /// to `room` tokens are read in all. `others`: tokens that the step has for other requests. Valid until `draw`.
+  struct Feed {
+    std::span<const int32_t> tokens;
+    int drafts = 0;
+  };
+  Feed next(int64_t n, int64_t room, int64_t others);
+  /// Draws tokens from rows of logits, [1 + drafts, width]: after the last token and, as far as what was drawn is what
+  /// was guessed, after the guesses of `next`. Says them. Returns the guesses that were right. Ends the request where
+  /// a token is the last one.
+  int64_t draw(std::span<const float> rows, int64_t width);
   /// Rows of logits, [n, width], after the tokens from `position` on, of a prompt whose probabilities are wanted.
   void score_prompt(int64_t position, std::span<const float> rows, int64_t width);
   /// Rows of the last norm's output, [n, width], of the tokens from `position` on; after the last the request ends.
@@ -50,13 +61,11 @@ class ActiveRequest {
   /// Tokens of the prompt were found in the cache when the request got a place. Returns how many count: those of the
   /// first time, as one that lost its place only finds what it has read itself.
   int64_t found_cached(int64_t tokens);
-  /// Ids to read next.
-  std::span<const int32_t> next(int64_t n) const;
-
   Sequence sequence;
   PrefixCache::Cursor cursor;
 
  private:
+  void draw_one(std::span<const float> logits);
   TokenInfo info_of(TokenId id, std::span<const float> logits) const;
   void end(RequestEnd end);
 
@@ -74,6 +83,8 @@ class ActiveRequest {
   bool had_place_ = false, ended_ = false;
   std::vector<TokenInfo> prompt_logprobs_;
   std::vector<double> hidden_sum_;
+  std::optional<Drafter> drafter_;
+  std::vector<int32_t> fed_;  // the last token and guesses
 };
 
 }  // namespace quern

@@ -2,6 +2,7 @@
 #include "quern/engine/core.h"
 
 #include <algorithm>
+#include <numeric>
 #include <utility>
 
 #include "quern/engine/memory.h"
@@ -48,15 +49,16 @@ Status EngineCore::check(const Request& request) const {
 }
 
 void EngineCore::add(uint64_t id, Request request, std::shared_ptr<RequestListener> listener) {
-  ++counters_.requests;
+  ++counted_.requests;
   if (Status good = check(request); !good) {
     RequestEnd end;
     end.error = std::move(good).error();
     return listener->on_end(end, {});
   }
-  counters_.prompt_tokens += static_cast<int64_t>(request.prompt.size());
+  counted_.prompt_tokens += static_cast<int64_t>(request.prompt.size());
   waiting_.push_back(std::make_unique<ActiveRequest>(id, std::move(request), std::move(listener), state_, tokenizer_,
-                                                     n_vocab_, options_.context));
+                                                     n_vocab_, options_.context,
+                                                     options_.speculate ? &costs_ : nullptr));
 }
 
 void EngineCore::cancel(uint64_t id) {
@@ -116,7 +118,7 @@ void EngineCore::give_place(Active request) {
       request->sequence.restore(hit.state);
       request->cursor = std::move(hit.cursor);
     }
-    counters_.cached_tokens += request->found_cached(hit.state.length);
+    counted_.cached_tokens += request->found_cached(hit.state.length);
     request->tell_progress();
   }
   const auto place = std::ranges::find_if(running_, [&](const Active& r) { return r->id() > request->id(); });
@@ -177,30 +179,46 @@ bool EngineCore::make_room(ActiveRequest& asking) {
   const bool self = victim.get() == &asking;
   victim->cursor = {};
   victim->sequence = Sequence(state_);
-  ++counters_.preemptions;
+  ++counted_.preemptions;
   const auto place = std::ranges::find_if(waiting_, [&](const Active& r) { return r->id() > victim->id(); });
   waiting_.insert(place, std::move(victim));
   return !self;
 }
 
-/// What a step's outcome means for one of those who took part: `rows` are its logits.
-void EngineCore::went_on(ActiveRequest& request, std::span<const float> rows, int64_t before) {
-  keep(request, before);
-  const int64_t width = runner_.model().info().n_vocab;
-  if (before < static_cast<int64_t>(request.request().prompt.size())) {
-    if (request.request().prompt_logprobs) request.score_prompt(before, rows, width);
+/// One who takes part in a step.
+struct EngineCore::Taker {
+  ActiveRequest* request;
+  ActiveRequest::Feed feed;
+  Outputs outputs;
+  int64_t before;  // tokens of its sequence
+  int64_t kept;    // of those it reads, guesses that were wrong left out
+
+  int64_t rows() const {
+    const auto all = static_cast<int64_t>(feed.tokens.size());
+    return outputs == Outputs::none ? 0 : outputs == Outputs::last ? 1 + feed.drafts : all;
+  }
+};
+
+/// What its logits mean for one who took part.
+void EngineCore::draw(Taker& taker, std::span<const float> rows) {
+  ActiveRequest& request = *taker.request;
+  const int64_t width = runner_.model().info().n_vocab, had = request.length();
+  if (taker.before < static_cast<int64_t>(request.request().prompt.size())) {
+    if (taker.outputs == Outputs::all) request.score_prompt(taker.before, rows, width);
     request.tell_progress();
   }
-  if (request.pending() > 0) return;
-  const int64_t had = request.length();
-  request.draw(rows.last(static_cast<size_t>(width)));
-  counters_.generated_tokens += request.length() - had;
+  if (taker.before + taker.kept - taker.feed.drafts < had) return;  // there is more to read
+  const int64_t right = request.draw(rows.last(static_cast<size_t>((1 + taker.feed.drafts) * width)), width);
+  taker.kept -= taker.feed.drafts - right;
+  counted_.drafted_tokens += taker.feed.drafts;
+  counted_.accepted_tokens += right;
+  counted_.generated_tokens += request.length() - had;
 }
 
 bool EngineCore::run_hidden(ActiveRequest& request) {
   const int64_t tokens = std::min(request.pending(), budget_.tokens(running_.size() > 1));
   const int64_t before = request.sequence.length();
-  auto rows = runner_.hidden({&request.sequence, request.next(tokens)});
+  auto rows = runner_.hidden({&request.sequence, request.next(tokens, 0, 0).tokens});
   if (!rows) {
     if (rows.error().code == ErrorCode::out_of_memory) return make_room(request);
     request.fail(std::move(rows).error());
@@ -210,8 +228,8 @@ bool EngineCore::run_hidden(ActiveRequest& request) {
   return true;
 }
 
-/// One step of all who have a place; false: memory was short, others have to be chosen.
-bool EngineCore::run_step() {
+/// Who takes part in the next step, and with which tokens.
+std::vector<EngineCore::Taker> EngineCore::takers() {
   std::vector<ActiveRequest*> requests;
   std::vector<Runnable> runnable;
   for (const Active& r : running_) {
@@ -219,40 +237,58 @@ bool EngineCore::run_step() {
     requests.push_back(r.get());
     runnable.push_back({r->pending(), r->request().priority, r->id()});
   }
-  if (requests.empty()) return true;
   const std::vector<int64_t> plan = plan_step(runnable, budget_.tokens(running_.size() + waiting_.size() > 1));
-  std::vector<StepPart> parts;
-  std::vector<ActiveRequest*> takers;
-  int64_t tokens = 0;
+  const int64_t all = std::reduce(plan.begin(), plan.end());
+  std::vector<Taker> out;
   for (size_t i = 0; i < requests.size(); ++i) {
     if (plan[i] == 0) continue;
     ActiveRequest& r = *requests[i];
-    const auto next = r.next(next_stop(r, plan[i]));
-    const bool last = static_cast<int64_t>(next.size()) == r.pending();
-    const Outputs outputs = r.request().prompt_logprobs && r.reads_prompt() ? Outputs::all
-                            : last                                          ? Outputs::last
-                                                                            : Outputs::none;
-    parts.push_back({&r.sequence, next, outputs});
-    takers.push_back(&r);
-    tokens += static_cast<int64_t>(next.size());
+    // A blob can be kept at the end of a block only, and guesses must not jump over it.
+    const int64_t at = r.sequence.length();
+    const int64_t room = state_.has_fixed() ? kKvPageTokens - at % kKvPageTokens : kMostVerifiedTokens;
+    const auto feed = r.next(next_stop(r, plan[i]), std::min<int64_t>(room, kMostVerifiedTokens), all - plan[i]);
+    const auto n = static_cast<int64_t>(feed.tokens.size());
+    const bool scored = r.request().prompt_logprobs && r.reads_prompt();
+    const bool last = n >= r.pending();
+    out.push_back({&r, feed, scored ? Outputs::all : last ? Outputs::last : Outputs::none, at, n});
+  }
+  return out;
+}
+
+/// One step of all who have a place; false: memory was short, others have to be chosen.
+bool EngineCore::run_step() {
+  std::vector<Taker> taking = takers();
+  if (taking.empty()) return true;
+  std::vector<StepPart> parts;
+  int64_t tokens = 0;
+  bool reads = false;
+  for (const Taker& t : taking) {
+    parts.push_back({&t.request->sequence, t.feed.tokens, t.outputs, t.feed.drafts});
+    tokens += std::ssize(t.feed.tokens);
+    reads |= t.request->reads_prompt();
   }
   const double start = options_.clock();
   auto rows = runner_.step(parts);
   if (!rows) {
-    if (rows.error().code == ErrorCode::out_of_memory) return make_room(*takers.back()), false;
-    for (ActiveRequest* r : takers) r->fail(rows.error());
+    if (rows.error().code == ErrorCode::out_of_memory) return make_room(*taking.back().request), false;
+    for (const Taker& t : taking) t.request->fail(rows.error());
     return true;
   }
-  budget_.measured(tokens, options_.clock() - start);
-  ++counters_.steps;
+  const double took = options_.clock() - start;
+  budget_.measured(tokens, took);
+  if (!reads) costs_.measured(tokens, took);
+  ++counted_.steps;
+
   std::span<const float> rest = *rows;
-  for (size_t i = 0; i < parts.size(); ++i) {
-    const auto count = static_cast<int64_t>(parts[i].tokens.size());
-    const int64_t n = parts[i].outputs == Outputs::none ? 0 : parts[i].outputs == Outputs::last ? 1 : count;
-    const auto own = static_cast<size_t>(n * runner_.model().info().n_vocab);
-    went_on(*takers[i], rest.first(own), takers[i]->sequence.length() - count);
+  std::vector<int> kept;
+  for (Taker& t : taking) {
+    const auto own = static_cast<size_t>(t.rows() * runner_.model().info().n_vocab);
+    draw(t, rest.first(own));
     rest = rest.subspan(own);
+    kept.push_back(static_cast<int>(t.kept));
   }
+  runner_.commit(kept);
+  for (const Taker& t : taking) keep(*t.request, t.before);
   return true;
 }
 
@@ -273,7 +309,7 @@ bool EngineCore::step() {
 }
 
 EngineFacts EngineCore::facts() const {
-  EngineFacts facts;
+  EngineFacts facts = counted_;
   facts.running = std::ssize(running_);
   facts.waiting = std::ssize(waiting_);
   for (const Active& r : running_)
@@ -284,12 +320,6 @@ EngineFacts EngineCore::facts() const {
   facts.cache_bytes = cache_.bytes();
   facts.state_bytes = state_.budget().used();
   facts.state_limit_bytes = state_.budget().limit();
-  facts.requests = counters_.requests;
-  facts.prompt_tokens = counters_.prompt_tokens;
-  facts.cached_tokens = counters_.cached_tokens;
-  facts.generated_tokens = counters_.generated_tokens;
-  facts.preemptions = counters_.preemptions;
-  facts.steps = counters_.steps;
   return facts;
 }
 

@@ -7,6 +7,7 @@
 #include <memory>
 #include <span>
 #include <string>
+#include <vector>
 
 #include "quern/engine/active_request.h"
 #include "quern/engine/prefix_cache.h"
@@ -20,6 +21,7 @@ struct CoreOptions {
   int parallel = 8;              ///< requests that have a place at the same time, at least 1
   int64_t context = 0;           ///< tokens of one request
   int64_t step_tokens = 512;     ///< of prompts in one step at the most
+  bool speculate = true;         ///< draft from what was said before, where it pays
   PrefixStore* store = nullptr;  ///< the prefix cache's; null: memory only. Must outlive the core
   /// Seconds from any start, never going back: for the length of steps only, never for what comes out.
   std::function<double()> clock;
@@ -31,6 +33,7 @@ struct EngineFacts {
   int64_t pages_active = 0;  ///< held by running requests; those that only the cache holds do not count
   int64_t cache_blocks = 0, cache_bytes = 0, state_bytes = 0, state_limit_bytes = 0;
   int64_t requests = 0, prompt_tokens = 0, cached_tokens = 0, generated_tokens = 0, preemptions = 0, steps = 0;
+  int64_t drafted_tokens = 0, accepted_tokens = 0;
 };
 
 /// All that an engine does, one step at a time and on one thread: gives requests places, reads prompts in pieces beside
@@ -56,9 +59,6 @@ class EngineCore {
 
  private:
   using Active = std::unique_ptr<ActiveRequest>;
-  struct Counters {
-    int64_t requests = 0, prompt_tokens = 0, cached_tokens = 0, generated_tokens = 0, preemptions = 0, steps = 0;
-  };
 
   Status check(const Request& request) const;
 
@@ -73,7 +73,9 @@ class EngineCore {
   bool run_step();
   bool run_hidden(ActiveRequest& request);
   int64_t next_stop(const ActiveRequest& request, int64_t tokens) const;
-  void went_on(ActiveRequest& request, std::span<const float> rows, int64_t before);
+  struct Taker;
+  std::vector<Taker> takers();
+  void draw(Taker& taker, std::span<const float> rows);
   void keep(ActiveRequest& request, int64_t before);
   bool make_room(ActiveRequest& asking);
   int64_t reserved_bytes(const ActiveRequest& request) const;
@@ -85,8 +87,9 @@ class EngineCore {
   const int64_t n_vocab_;  // ids that have both a token and a logit
   PrefixCache cache_;
   StepBudget budget_;
+  StepCosts costs_;                      // of steps that only decode
   std::list<Active> waiting_, running_;  // both by arrival
-  Counters counters_;
+  EngineFacts counted_;                  // its totals
 };
 
 }  // namespace quern

@@ -204,6 +204,24 @@ TEST_P(EveryState, without_the_cache_nothing_is_read_from_it_or_kept) {
   EXPECT_EQ(again->end->usage.cached_tokens, 0);
 }
 
+TEST_P(EveryState, drafts_change_nothing_but_the_number_of_steps) {
+  for (const float temperature : {0.0f, 0.15f}) {
+    Request request;
+    request.prompt = tokens(300, 2);
+    request.sampling.temperature = temperature;
+    request.sampling.seed = 3;
+    request.sampling.logit_bias = {{testing::kSimEnd, -100.0f}};
+    request.max_tokens = 500;
+    Sim sim(GetParam());
+    const auto told = sim.add(request);
+    sim.drain();
+    EXPECT_EQ(told->ids, sim_answer(request.prompt, request.sampling, 500));
+    EXPECT_GT(told->end->usage.accepted_tokens, 50);
+    EXPECT_LE(told->end->usage.accepted_tokens, told->end->usage.drafted_tokens);
+    EXPECT_LT(sim.core->facts().steps, 450);
+  }
+}
+
 TEST_P(EveryState, an_aborted_prompt_goes_on_where_it_stopped) {
   Sim sim(GetParam());
   const auto prompt = tokens(900, 9);
@@ -394,7 +412,7 @@ TEST_P(EveryState, whatever_happens_everybody_gets_the_right_answer) {
     Request request;
   };
   std::vector<Open> open;
-  int64_t ended = 0, cancelled = 0, out_of_memory = 0, cached = 0;
+  int64_t ended = 0, cancelled = 0, out_of_memory = 0, cached = 0, accepted = 0;
   const auto check = [&](const Open& o) {
     const RequestEnd& end = *o.told->end;
     const auto most = std::min<int64_t>(o.request.max_tokens, 1024 - static_cast<int64_t>(o.request.prompt.size()));
@@ -405,6 +423,7 @@ TEST_P(EveryState, whatever_happens_everybody_gets_the_right_answer) {
     ASSERT_LT(end.usage.cached_tokens, end.usage.prompt_tokens);
     ++ended;
     cached += end.usage.cached_tokens;
+    accepted += end.usage.accepted_tokens;
     if (end.error) {
       ASSERT_EQ(end.error->code, ErrorCode::out_of_memory) << end.error->message;
       ++out_of_memory;
@@ -454,6 +473,7 @@ TEST_P(EveryState, whatever_happens_everybody_gets_the_right_answer) {
   EXPECT_GT(ended, steps / 100);
   EXPECT_GT(cached, 0);
   EXPECT_GT(cancelled, 0);
+  EXPECT_GT(accepted, 0);
   RecordProperty("ended", static_cast<int>(ended));
   RecordProperty("out_of_memory", static_cast<int>(out_of_memory));
   sim.reset();

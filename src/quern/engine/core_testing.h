@@ -10,6 +10,7 @@
 #include <cstring>
 #include <span>
 #include <string>
+#include <utility>
 #include <vector>
 
 #include "quern/model/model.h"
@@ -27,7 +28,12 @@ inline uint64_t sim_mix(uint64_t hash, int32_t token) {
   return x ^ (x >> 27);
 }
 
-/// Logits after tokens of this hash; the end token comes about once in forty.
+/// What the logits follow from: mostly the last two tokens, so that texts repeat themselves, now and then all of them.
+inline uint64_t sim_key(uint64_t hash, int32_t before, int32_t last) {
+  return (hash >> 20) % 8 == 0 ? hash : sim_mix(sim_mix(7, before), last);
+}
+
+/// Logits after a key; the end token comes about once in forty.
 inline void sim_logits(uint64_t hash, std::span<float> out) {
   for (int i = 0; i < kSimVocab; ++i)
     out[i] = static_cast<float>((sim_mix(hash, 1000 + i) >> 40) % 4096) / 512.0f - (i == kSimEnd ? 1.5f : 0.0f);
@@ -48,7 +54,8 @@ class SimModel : public Model {
     if (state == SimState::windows)
       items_.push_back(
           {.kind = StateKind::window, .layer = 1, .heads = 1, .key_width = 2, .value_width = 2, .window = kWindow});
-    if (state == SimState::recurrent) items_.push_back({.kind = StateKind::fixed, .layer = 1, .floats = 1024});
+    if (state == SimState::recurrent)
+      items_.push_back({.kind = StateKind::fixed, .layer = 1, .floats = 1024, .journal_floats = 2});
   }
 
   const ModelInfo& info() const override { return info_; }
@@ -59,11 +66,13 @@ class SimModel : public Model {
     for (const Run& run : batch.runs) {
       uint64_t hash = before(run);
       for (int i = 0; i < run.count; ++i) {
-        hash = sim_mix(hash, batch.tokens[run.first + i]);
-        write(run, run.position + i, hash);
+        const int32_t token = batch.tokens[run.first + i];
+        hash = sim_mix(hash, token);
+        write(run, i, hash, token);
         if (output == batch.outputs.size() || batch.outputs[output] != run.first + i) continue;
         if (batch.hidden.empty())
-          sim_logits(hash, logits.subspan(output * kSimVocab, kSimVocab));
+          sim_logits(sim_key(hash, token_before(run, run.position + i), token),
+                     logits.subspan(output * kSimVocab, kSimVocab));
         else
           for (int k = 0; k < 4; ++k) batch.hidden[output * 4 + k] = static_cast<float>((hash >> (8 * k)) & 255);
         ++output;
@@ -71,7 +80,15 @@ class SimModel : public Model {
     }
   }
 
+  void replay(std::span<const Replay> replays, Workspace&, Pool&) const override {
+    for (const Replay& r : replays) std::memcpy(r.state[1].fixed, r.journal + 2 * (r.kept - 1), sizeof(uint64_t));
+  }
+
  private:
+  static int32_t token_before(const Run& run, int64_t position) {
+    return position == 0 ? 0 : static_cast<int32_t>(row(run, 0, position - 1)[kKvPageTokens]);
+  }
+
   static uint64_t* row(const Run& run, size_t item, int64_t position) {
     std::byte* page = run.state[item].rows.pages[position / kKvPageTokens];
     return page ? reinterpret_cast<uint64_t*>(page) + position % kKvPageTokens : nullptr;
@@ -109,12 +126,17 @@ class SimModel : public Model {
     return hash;
   }
 
-  void write(const Run& run, int64_t position, uint64_t hash) const {
-    for (size_t i = 0; i < items_.size(); ++i) {
-      if (items_[i].kind == StateKind::fixed)
-        std::memcpy(run.state[i].fixed, &hash, sizeof hash);
-      else
-        *row(run, i, position) = hash;
+  void write(const Run& run, int i, uint64_t hash, int32_t token) const {
+    for (size_t item = 0; item < items_.size(); ++item) {
+      if (items_[item].kind != StateKind::fixed) {
+        uint64_t* at = row(run, item, run.position + i);
+        at[0] = hash;
+        at[kKvPageTokens] = static_cast<uint64_t>(token);
+      } else if (run.journal) {
+        std::memcpy(run.journal + 2 * i, &hash, sizeof hash);
+      } else {
+        std::memcpy(run.state[item].fixed, &hash, sizeof hash);
+      }
     }
   }
 
@@ -154,17 +176,19 @@ class SimTokenizer : public Tokenizer {
 /// What a request must get, by the plainest loop there is.
 inline std::vector<int32_t> sim_answer(std::span<const int32_t> prompt, const SamplingOptions& sampling, int64_t most) {
   uint64_t hash = 0;
+  int32_t before = 0, last = 0;
+  const auto read = [&](int32_t id) { hash = sim_mix(hash, id), before = std::exchange(last, id); };
   Sampler sampler(sampling, kSimVocab);
-  for (const int32_t id : prompt) hash = sim_mix(hash, id), sampler.accept(id);
+  for (const int32_t id : prompt) read(id), sampler.accept(id);
   std::vector<int32_t> out;
   std::vector<float> logits(kSimVocab);
   while (static_cast<int64_t>(out.size()) < most) {
-    sim_logits(hash, logits);
+    sim_logits(sim_key(hash, before, last), logits);
     const int32_t id = sampler.sample(logits);
     if (id == kSimEnd) break;
     sampler.accept(id);
     out.push_back(id);
-    hash = sim_mix(hash, id);
+    read(id);
   }
   return out;
 }

@@ -33,6 +33,7 @@ Engine::Engine(std::unique_ptr<LoadedModel> model, std::unique_ptr<PrefixStore> 
   CoreOptions core;
   core.parallel = options.parallel;
   core.context = model_->context().tokens;
+  core.speculate = options.speculate;
   core.store = store_.get();
   core.clock = seconds;
   core_ = std::make_unique<EngineCore>(model_->runner(), model_->store(), model_->tokenizer(), std::move(core));

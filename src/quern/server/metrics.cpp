@@ -27,6 +27,8 @@ constexpr Metric kMetrics[] = {
     {"quern_prefix_cache_hit_tokens_total", "counter", "Tokens of prompts found in the prefix cache.",
      &EngineFacts::cached_tokens},
     {"quern_tokens_generated_total", "counter", "Tokens generated.", &EngineFacts::generated_tokens},
+    {"quern_drafted_tokens_total", "counter", "Tokens guessed by speculation.", &EngineFacts::drafted_tokens},
+    {"quern_accepted_tokens_total", "counter", "Of these, guesses that were right.", &EngineFacts::accepted_tokens},
     {"quern_preemptions_total", "counter", "Times a request lost its place for lack of memory.",
      &EngineFacts::preemptions},
     {"quern_steps_total", "counter", "Forward passes.", &EngineFacts::steps},

@@ -64,7 +64,8 @@ int64_t bytes_of(const fs::path& path) {
 
 void add_counters(EngineFacts& sum, const EngineFacts& more) {
   for (auto member : {&EngineFacts::requests, &EngineFacts::prompt_tokens, &EngineFacts::cached_tokens,
-                      &EngineFacts::generated_tokens, &EngineFacts::preemptions, &EngineFacts::steps})
+                      &EngineFacts::generated_tokens, &EngineFacts::preemptions, &EngineFacts::steps,
+                      &EngineFacts::drafted_tokens, &EngineFacts::accepted_tokens})
     sum.*member += more.*member;
 }
 

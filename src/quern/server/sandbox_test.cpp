@@ -91,8 +91,11 @@ int dial(uint16_t port) {
   return ::connect(fd, reinterpret_cast<const sockaddr*>(&address), sizeof address) == 0 ? fd : -1;
 }
 
-/// A listening socket and its port, in network order.
-std::pair<int, uint16_t> listening() {
+struct Listening {
+  int fd;
+  uint16_t port;  // in network order
+};
+Listening listening() {
   const int fd = ::socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0);
   sockaddr_in address{.sin_family = AF_INET, .sin_port = 0, .sin_addr = {htonl(INADDR_LOOPBACK)}, .sin_zero = {}};
   socklen_t bytes = sizeof address;
@@ -127,10 +130,10 @@ class Sandbox : public testing::Test {
 };
 
 TEST_F(Sandbox, a_server_goes_on_with_the_socket_it_listens_on) {
-  const auto [server, port] = listening();
-  ASSERT_GE(server, 0);
-  std::thread client([port = port] {
-    const int fd = dial(port);
+  const Listening server = listening();
+  ASSERT_GE(server.fd, 0);
+  std::thread client([&] {
+    const int fd = dial(server.port);
     char c = 'q';
     EXPECT_EQ(::write(fd, &c, 1), 1);
     pollfd wait{fd, POLLIN, 0};
@@ -139,13 +142,13 @@ TEST_F(Sandbox, a_server_goes_on_with_the_socket_it_listens_on) {
     EXPECT_EQ(c, 'Q');
     ::close(fd);
   });
-  const int status = in_child([&, server = server] {
+  const int status = in_child([&] {
     enter_sandbox(paths_);
     const int events = ::epoll_create1(EPOLL_CLOEXEC);
     epoll_event event{.events = EPOLLIN, .data = {.u64 = 7}};
-    REQUIRE(::epoll_ctl(events, EPOLL_CTL_ADD, server, &event) == 0);
+    REQUIRE(::epoll_ctl(events, EPOLL_CTL_ADD, server.fd, &event) == 0);
     REQUIRE(::epoll_wait(events, &event, 1, 10'000) == 1 && event.data.u64 == 7);
-    const int fd = ::accept4(server, nullptr, nullptr, SOCK_NONBLOCK | SOCK_CLOEXEC);
+    const int fd = ::accept4(server.fd, nullptr, nullptr, SOCK_NONBLOCK | SOCK_CLOEXEC);
     REQUIRE(fd >= 0);
     pollfd wait{fd, POLLIN, 0};
     char c = 0;
@@ -156,15 +159,15 @@ TEST_F(Sandbox, a_server_goes_on_with_the_socket_it_listens_on) {
     REQUIRE(::send(fd, &c, 1, MSG_NOSIGNAL) == 1);
   });
   client.join();
-  ::close(server);
+  ::close(server.fd);
   EXPECT_EQ(status, 0);
 }
 
 TEST_F(Sandbox, opens_no_connection) {
-  const auto [server, port] = listening();
-  ASSERT_GE(server, 0);
+  const Listening server = listening();
+  ASSERT_GE(server.fd, 0);
   const int early = ::socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0);
-  EXPECT_HOLDS(([&, port = port] {
+  EXPECT_HOLDS(([&] {
     enter(paths_, "seccomp");
     REQUIRE_DENIED(::socket(AF_INET, SOCK_STREAM, 0), EPERM);
     REQUIRE_DENIED(::socket(AF_INET6, SOCK_DGRAM, 0), EPERM);
@@ -172,7 +175,8 @@ TEST_F(Sandbox, opens_no_connection) {
     REQUIRE_DENIED(::socket(AF_NETLINK, SOCK_RAW, 0), EPERM);
     int pair[2];
     REQUIRE_DENIED(::socketpair(AF_UNIX, SOCK_STREAM, 0, pair), EPERM);
-    sockaddr_in to{.sin_family = AF_INET, .sin_port = port, .sin_addr = {htonl(INADDR_LOOPBACK)}, .sin_zero = {}};
+    sockaddr_in to{
+        .sin_family = AF_INET, .sin_port = server.port, .sin_addr = {htonl(INADDR_LOOPBACK)}, .sin_zero = {}};
     const auto* address = reinterpret_cast<const sockaddr*>(&to);
     REQUIRE_DENIED(::connect(early, address, sizeof to), EPERM);
     REQUIRE_DENIED(::bind(early, address, sizeof to), EPERM);
@@ -180,7 +184,7 @@ TEST_F(Sandbox, opens_no_connection) {
     REQUIRE_DENIED(::syscall(425, 8, nullptr), EPERM);  // io_uring_setup
   }));
   ::close(early);
-  ::close(server);
+  ::close(server.fd);
 }
 
 TEST_F(Sandbox, starts_no_program_and_no_process) {

@@ -6,6 +6,7 @@
 #include <sys/file.h>
 #include <sys/resource.h>
 #include <sys/stat.h>
+#include <sys/wait.h>
 #include <unistd.h>
 
 #include <atomic>
@@ -423,6 +424,34 @@ TEST_F(PrefixStoreTest, what_is_there_or_waits_too_long_is_dropped_at_once) {
   EXPECT_FALSE(store->contains(key_of(3)));
   put(*store, 3, parts);
   EXPECT_TRUE(store->contains(key_of(3)));
+}
+
+TEST_F(PrefixStoreTest, a_writer_that_is_killed_leaves_whole_entries_alone) {
+  std::mt19937 random(11);
+  for (int round = 0; round < 15; ++round) {
+    const pid_t child = ::fork();
+    if (child == 0) {
+      auto store = PrefixStore::open(dir_, kModel, kCap);
+      if (!store) ::_exit(1);
+      for (int i = 0; i < 100'000; ++i) {
+        const Parts parts = parts_of(i);
+        (*store)->put(key_of(i), {parts.begin(), parts.end()}, [] {});
+        (*store)->flush();
+      }
+      ::_exit(0);
+    }
+    for (int i = 0; i < 1000 && !fs::exists(file(0)); ++i) ::usleep(10'000);
+    ::usleep(random() % 40'000);
+    ::kill(child, SIGKILL);
+    int status = 0;
+    ::waitpid(child, &status, 0);
+    ASSERT_TRUE(WIFSIGNALED(status));
+  }
+  auto store = open();
+  int whole = 0;
+  while (get(*store, whole)) ++whole;
+  EXPECT_GT(whole, 0);
+  EXPECT_EQ(files(), static_cast<size_t>(whole));  // nothing half written is left, and nothing came before its turn
 }
 
 TEST_F(PrefixStoreTest, two_on_one_folder_do_no_harm) {

@@ -1,0 +1,50 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "quern/server/sandbox.h"
+
+#include <linux/capability.h>
+#include <sys/prctl.h>
+#include <sys/syscall.h>
+#include <unistd.h>
+
+#include <cerrno>
+#include <cstdint>
+#include <ctime>
+#include <system_error>
+
+#include "quern/server/landlock.h"
+#include "quern/server/seccomp.h"
+
+namespace quern {
+namespace {
+
+/// Root in a container keeps what reading files, locking memory and choosing processors take. With the rest it could
+/// look into other processes (CAP_PERFMON reads their environment, past Landlock) and undo what follows.
+void drop_capabilities() {
+  constexpr uint32_t kKept =
+      1u << CAP_DAC_OVERRIDE | 1u << CAP_DAC_READ_SEARCH | 1u << CAP_FOWNER | 1u << CAP_IPC_LOCK | 1u << CAP_SYS_NICE;
+  __user_cap_header_struct header{.version = _LINUX_CAPABILITY_VERSION_3, .pid = 0};
+  __user_cap_data_struct data[_LINUX_CAPABILITY_U32S_3] = {};
+  if (::syscall(SYS_capget, &header, data) != 0) return;
+  data[0] = {.effective = data[0].effective & kKept, .permitted = data[0].permitted & kKept, .inheritable = 0};
+  data[1] = {};
+  ::syscall(SYS_capset, &header, data);
+}
+
+std::string told(std::string_view name, const Result<std::string>& done) {
+  return done ? *done : fmt::format("no {} ({})", name, done.error().message);
+}
+
+}  // namespace
+
+std::string enter_sandbox(const SandboxPaths& paths) {
+  ::tzset();  // reads the time zone while it surely can
+  // No core dumps and no debugger of the same user: memory holds prompts, and for a moment held keys.
+  ::prctl(PR_SET_DUMPABLE, 0, 0, 0, 0);
+  drop_capabilities();
+  if (::prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0) != 0)
+    return fmt::format("sandbox: none ({})", std::generic_category().message(errno));
+  const std::string files = told("landlock", restrict_files(paths));
+  return fmt::format("sandbox: {}, {}", files, told("seccomp", restrict_calls()));
+}
+
+}  // namespace quern

@@ -74,4 +74,21 @@ Status check_messages(const Json& value) {
   return {};
 }
 
+Json template_messages(Json messages) {
+  for (Json& message : messages.array())
+    for (auto& [key, value] : message.object()) {
+      if (key == "content" && value.is_array())
+        for (Json& part : value.array())
+          if (const Json* refusal = field(part, "refusal")) part = Json::Object{{"type", "text"}, {"text", *refusal}};
+      if (key == "tool_calls" && value.is_array())
+        for (Json& call : value.array())
+          if (const Json* custom = field(call, "custom"); custom && !field(call, "function")) {
+            const Json* input = field(*custom, "input");
+            Json function(Json::Object{{"name", *field(*custom, "name")}, {"arguments", input ? *input : Json("")}});
+            call.set("type", "function").set("function", std::move(function));
+          }
+    }
+  return messages;
+}
+
 }  // namespace quern

@@ -11,4 +11,7 @@ namespace quern {
 /// What a history may hold is taken as it is: arguments that are no JSON, missing results, reasoning of other models.
 Status check_messages(const Json& value);
 
+/// Such a conversation in the form that templates know: refusals as text parts, calls of custom tools as functions.
+Json template_messages(Json messages);
+
 }  // namespace quern

@@ -90,6 +90,21 @@ Json template_variables(const Json* kwargs, std::string_view effort) {
   return out;
 }
 
+Result<std::shared_ptr<ServedModel>> named_model(const Json& body, ModelHost& models) {
+  const Json* name = field(body, "model");
+  return models.model(name ? std::string_view(name->string()) : std::string_view());
+}
+
+bool flag(const Json& body, std::string_view name, bool absent) {
+  const Json* value = field(body, name);
+  return value ? value->boolean() : absent;
+}
+
+int64_t integer(const Json& body, std::string_view name, int64_t absent) {
+  const Json* value = field(body, name);
+  return value ? value->integer() : absent;
+}
+
 int64_t vocabulary_size(const ServedModel& model) {
   // Files may name more tokens than the model has rows for, and the other way round.
   return std::min<int64_t>(model.tokenizer().size(), model.info().n_vocab);
@@ -111,9 +126,9 @@ Result<Request> request_settings(const Json& body, const ServedModel& model, std
 
   out.stops = stop_texts(field(body, "stop"));
   out.end_ids = model.defaults().end_ids;
-  if (const Json* ignore = field(body, "ignore_eos")) out.ignore_end = ignore->boolean();
-  if (const Json* cache = field(body, "cache_prompt")) out.use_cache = cache->boolean();
-  if (const Json* priority = field(body, "priority")) out.priority = static_cast<int>(priority->integer());
+  out.ignore_end = flag(body, "ignore_eos");
+  out.use_cache = flag(body, "cache_prompt", true);
+  out.priority = static_cast<int>(integer(body, "priority", 0));
   out.owner = owner;
   return out;
 }

@@ -13,6 +13,7 @@
 #include "quern/engine/request.h"
 #include "quern/server/fields.h"
 #include "quern/server/served_model.h"
+#include "quern/server/services.h"
 
 namespace quern {
 
@@ -133,6 +134,13 @@ std::vector<std::string> stop_texts(const Json* stop);
 
 /// What the template is told: `effort` (may be empty) under the names in use, and `kwargs` (may be null) over it.
 Json template_variables(const Json* kwargs, std::string_view effort);
+
+/// The model that "model" names.
+Result<std::shared_ptr<ServedModel>> named_model(const Json& body, ModelHost& models);
+
+/// What a member says, or `absent`.
+bool flag(const Json& body, std::string_view name, bool absent = false);
+int64_t integer(const Json& body, std::string_view name, int64_t absent);
 
 /// Ids below it are tokens of the model.
 int64_t vocabulary_size(const ServedModel& model);

@@ -103,6 +103,13 @@ class FakeModel : public ServedModel {
     job.end({.finish = FinishReason::cancelled});
   }
 
+  /// Nothing was ever asked. Not while a request runs.
+  void forget() {
+    requests.clear();
+    cancelled.clear();
+    jobs_.clear();
+  }
+
   /// One event of a request: its prompt, a token, or its end. False when it has ended.
   bool step(uint64_t id) { return jobs_[id - 1]->step(); }
   void run(uint64_t id) {

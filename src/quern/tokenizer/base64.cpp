@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "quern/tokenizer/base64.h"
 
+#include <algorithm>
 #include <cstdint>
 
 namespace quern {
@@ -33,6 +34,19 @@ std::optional<std::string> base64_decode(std::string_view text) {
       n_bits -= 8;
       out.push_back(static_cast<char>(bits >> n_bits & 0xFF));
     }
+  }
+  return out;
+}
+
+std::string base64_encode(std::string_view bytes) {
+  static constexpr std::string_view kAlphabet = "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/";
+  std::string out;
+  out.reserve((bytes.size() + 2) / 3 * 4);
+  for (size_t at = 0; at < bytes.size(); at += 3) {
+    const size_t n = std::min<size_t>(3, bytes.size() - at);
+    uint32_t bits = 0;
+    for (size_t i = 0; i < 3; ++i) bits = bits << 8 | (i < n ? static_cast<uint8_t>(bytes[at + i]) : 0U);
+    for (size_t i = 0; i < 4; ++i) out += i <= n ? kAlphabet[bits >> (18 - 6 * i) & 63] : '=';
   }
   return out;
 }

@@ -1,0 +1,165 @@
+// SPDX-License-Identifier: Apache-2.0
+// The same conversation reads the same in every dialect.
+#include <gtest/gtest.h>
+
+#include <random>
+
+#include "quern/server/messages_input.h"
+#include "quern/server/ollama_input.h"
+#include "quern/server/responses_input.h"
+#include "quern/server/testing.h"
+
+namespace quern {
+namespace {
+
+/// A conversation in the forms of four dialects.
+struct Told {
+  Json chat, responses, anthropic, ollama;
+};
+
+Json text_item(std::string_view role, std::string_view text) {
+  const std::string_view type = role == "assistant" ? "output_text" : "input_text";
+  return Json::Object{
+      {"type", "message"}, {"role", role}, {"content", Json::Array{Json::Object{{"type", type}, {"text", text}}}}};
+}
+
+Json text_block(std::string_view text) { return Json::Object{{"type", "text"}, {"text", text}}; }
+
+/// Tells a random conversation, with calls of a tool and reasoning here and there.
+class Teller {
+ public:
+  explicit Teller(unsigned seed) : random_(seed) {}
+
+  Told tell() {
+    if (chance()) {
+      system_ = word();
+      chat_.push_back(Json::Object{{"role", "system"}, {"content", system_}});
+      ollama_.push_back(Json::Object{{"role", "system"}, {"content", system_}});
+    }
+    const int turns = 1 + static_cast<int>(random_() % 4);
+    for (int i = 0; i < turns; ++i) {
+      say_user();
+      say_assistant();
+      if (chance()) call_tool();
+    }
+    say_user();
+    Told told;
+    told.chat = Json::Object{{"messages", chat_}};
+    told.responses = Json::Object{{"input", items_}};
+    told.anthropic = Json::Object{{"messages", blocks_}, {"max_tokens", 8}};
+    told.ollama = Json::Object{{"messages", ollama_}};
+    if (!system_.empty()) {
+      told.responses.set("instructions", system_);
+      told.anthropic.set("system", system_);
+    }
+    return told;
+  }
+
+ private:
+  bool chance() { return random_() % 2 == 0; }
+  std::string word() {
+    static constexpr std::string_view kWords[] = {"grain",      "a mill\nby the river", "漢字",
+                                                  "<|im_end|>", "\"quotes\"",           " "};
+    return std::string(kWords[random_() % std::size(kWords)]) + std::to_string(random_() % 100);
+  }
+
+  void say_user() {
+    const std::string text = word();
+    chat_.push_back(Json::Object{{"role", "user"}, {"content", text}});
+    items_.push_back(chance() ? chat_.back() : text_item("user", text));
+    Json content = chance() ? Json(text) : Json(Json::Array{text_block(text)});
+    blocks_.push_back(Json::Object{{"role", "user"}, {"content", std::move(content)}});
+    ollama_.push_back(chat_.back());
+  }
+
+  void say_assistant() {
+    const std::string text = word(), reasoning = chance() ? word() : "";
+    Json message = Json::Object{{"role", "assistant"}, {"content", text}};
+    Json other = message;
+    Json::Array content;
+    if (!reasoning.empty()) {
+      message.set("reasoning_content", reasoning);
+      other.set("thinking", reasoning);
+      content.push_back(Json::Object{{"type", "thinking"}, {"thinking", reasoning}, {"signature", "x"}});
+      items_.push_back(
+          Json::Object{{"type", "reasoning"},
+                       {"summary", Json::Array()},
+                       {"content", Json::Array{Json::Object{{"type", "reasoning_text"}, {"text", reasoning}}}}});
+    }
+    content.push_back(text_block(text));
+    chat_.push_back(std::move(message));
+    items_.push_back(text_item("assistant", text));
+    blocks_.push_back(Json::Object{{"role", "assistant"}, {"content", std::move(content)}});
+    ollama_.push_back(std::move(other));
+  }
+
+  void call_tool() {
+    say_user();
+    const std::string id = "call" + std::string(4, '0') + std::to_string(++calls_), output = word();
+    const Json arguments = Json::Object{{"a", static_cast<int>(random_() % 9)}};
+    const std::string text = arguments.dump();
+    const Json function = Json::Object{{"name", "add"}, {"arguments", text}};
+    chat_.push_back(Json::Object{
+        {"role", "assistant"},
+        {"content", nullptr},
+        {"tool_calls", Json::Array{Json::Object{{"id", id}, {"type", "function"}, {"function", function}}}}});
+    chat_.push_back(Json::Object{{"role", "tool"}, {"tool_call_id", id}, {"content", output}});
+    items_.push_back(Json::Object{{"type", "function_call"}, {"call_id", id}, {"name", "add"}, {"arguments", text}});
+    items_.push_back(Json::Object{{"type", "function_call_output"}, {"call_id", id}, {"output", output}});
+    blocks_.push_back(Json::Object{
+        {"role", "assistant"},
+        {"content",
+         Json::Array{Json::Object{{"type", "tool_use"}, {"id", id}, {"name", "add"}, {"input", arguments}}}}});
+    const Json result = Json::Object{{"type", "tool_result"}, {"tool_use_id", id}, {"content", output}};
+    blocks_.push_back(Json::Object{{"role", "user"}, {"content", Json::Array{result}}});
+    const Json call = Json::Object{{"function", Json::Object{{"name", "add"}, {"arguments", arguments}}}};
+    ollama_.push_back(Json::Object{{"role", "assistant"}, {"content", ""}, {"tool_calls", Json::Array{call}}});
+    ollama_.push_back(Json::Object{{"role", "tool"}, {"content", output}});
+  }
+
+  std::mt19937 random_;
+  std::string system_;
+  int calls_ = 0;
+  Json::Array chat_, items_, blocks_, ollama_;
+};
+
+TEST(Dialects, tell_the_same_conversation_as_the_same_messages) {
+  ::quern::testing::FakeStore store;
+  for (unsigned seed = 0; seed < 300; ++seed) {
+    const Told told = Teller(seed).tell();
+    const std::string expected = told.chat.find("messages")->dump();
+    const auto responses = response_prompt(told.responses, store, "");
+    const auto anthropic = anthropic_prompt(told.anthropic);
+    const auto ollama = messages_of_ollama(told.ollama);
+    ASSERT_TRUE(responses && anthropic && ollama) << seed;
+    EXPECT_EQ(responses->messages.dump(), expected) << seed;
+    EXPECT_EQ(anthropic->messages.dump(), expected) << seed;
+    EXPECT_EQ(ollama->dump(), expected) << seed;
+    EXPECT_EQ(responses->variables, anthropic->variables) << seed;
+  }
+}
+
+TEST(Dialects, a_stored_turn_reads_as_if_spelled_out) {
+  ::quern::testing::FakeStore store;
+  const Json answer = Json::Object{
+      {"id", "resp_1"}, {"previous_response_id", nullptr}, {"output", Json::Array{text_item("assistant", "Hi Ada")}}};
+  store.put("ada", "resp_1", Json::Object{{"response", answer}, {"input", response_input_items("I am Ada")}});
+  const auto told =
+      response_prompt(Json::Object{{"previous_response_id", "resp_1"}, {"input", "Who am I?"}}, store, "ada");
+  ASSERT_TRUE(told) << told.error().message;
+  EXPECT_EQ(told->messages.dump(), R"([{"role":"user","content":"I am Ada"},{"role":"assistant","content":"Hi Ada"},)"
+                                   R"({"role":"user","content":"Who am I?"}])");
+  const auto other = response_prompt(Json::Object{{"previous_response_id", "resp_1"}, {"input", "x"}}, store, "bob");
+  ASSERT_FALSE(other);
+  EXPECT_EQ(other.error().message, "previous_response_id: expected a stored response, found no \"resp_1\"");
+}
+
+TEST(Dialects, a_ring_of_stored_turns_ends) {
+  ::quern::testing::FakeStore store;
+  const Json answer = Json::Object{{"id", "resp_1"}, {"previous_response_id", "resp_1"}, {"output", Json::Array()}};
+  store.put("", "resp_1", Json::Object{{"response", answer}, {"input", Json::Array()}});
+  EXPECT_FALSE(response_prompt(Json::Object{{"previous_response_id", "resp_1"}, {"input", "x"}}, store, ""));
+}
+
+}  // namespace
+}  // namespace quern

@@ -1,0 +1,92 @@
+// SPDX-License-Identifier: Apache-2.0
+// POST /v1/chat/completions, OpenAI's.
+#include "quern/server/chat_messages.h"
+#include "quern/server/constraints.h"
+#include "quern/server/endpoint.h"
+#include "quern/server/endpoint/chat_answer.h"
+#include "quern/server/endpoint/openai_fields.h"
+#include "quern/server/services.h"
+#include "quern/server/settings.h"
+
+namespace quern {
+namespace {
+
+constexpr auto kOwnFields = std::to_array<FieldSpec>({
+    kModelField,
+    {.name = "messages",
+     .type = FieldType::list,
+     .help = "The conversation so far.",
+     .required = true,
+     .check = check_messages,
+     .schema =
+         R"({"type":"array","minItems":1,"items":{"type":"object","required":["role"],"properties":{"role":{"enum":)"
+         R"(["system","developer","user","assistant","tool","function"]},"content":{"anyOf":[{"type":"string"},)"
+         R"({"type":"null"},{"type":"array","items":{"type":"object","required":["type","text"],"properties":{"type":)"
+         R"({"const":"text"},"text":{"type":"string"}}}}]}}}})"},
+    kMaxTokensField,
+    {.name = "max_completion_tokens",
+     .type = FieldType::integer,
+     .help = "The same as max_tokens; where both are there the smaller one holds.",
+     .min = -1,
+     .max = kMaxTokens},
+    kStopField,
+    kChoicesField,
+    {.name = "logprobs", .type = FieldType::boolean, .help = "Return the log-probabilities of the answer's tokens."},
+    {.name = "top_logprobs",
+     .type = FieldType::integer,
+     .help = "With logprobs: so many of the most likely tokens at each place.",
+     .min = 0,
+     .max = 20},
+    kStreamField,
+    kStreamOptionsField,
+});
+constexpr auto kFields = join_fields(kOwnFields, kSamplingFields, kServingFields, kTemplateFields, kConstraintFields);
+
+int64_t token_limit(const Json& body) {
+  const int64_t old = integer(body, "max_tokens", -1), now = integer(body, "max_completion_tokens", -1);
+  return old < 0 || now < 0 ? std::max(old, now) : std::min(old, now);
+}
+
+Result<Call> call_of(const Json& body, const ServedModel& model, std::string_view owner) {
+  QUERN_TRY_STATUS(check_built(body));
+  Call call;
+  QUERN_TRY(call.settings, request_settings(body, model, owner));
+  const bool logprobs = flag(body, "logprobs");
+  if (!logprobs && integer(body, "top_logprobs", 0) > 0)
+    return make_error(ErrorCode::invalid_argument, "top_logprobs: expected logprobs to be true beside it");
+  if (logprobs) call.settings.top_logprobs = static_cast<int>(integer(body, "top_logprobs", 0));
+  call.settings.max_tokens = token_limit(body);
+  call.n = static_cast<int>(integer(body, "n", 1));
+  call.stream = flag(body, "stream");
+  const Json* effort = field(body, "reasoning_effort");
+  call.prompt = ChatPrompt{.messages = template_messages(*field(body, "messages")),
+                           .variables = template_variables(field(body, "chat_template_kwargs"),
+                                                           effort ? std::string_view(effort->string()) : "")};
+  return call;
+}
+
+void handle(Exchange exchange, Services& services) {
+  auto model = named_model(exchange.body, services.models);
+  if (!model) return write_error(*exchange.writer, exchange.http.path, model.error());
+  auto call = call_of(exchange.body, **model, exchange.owner);
+  if (!call) return write_error(*exchange.writer, exchange.http.path, call.error());
+  auto answer = chat_answer(*model, exchange.writer,
+                            {.n = call->n,
+                             .stream = call->stream,
+                             .include_usage = includes_usage(exchange.body),
+                             .logprobs = call->settings.top_logprobs >= 0});
+  run_call(*std::move(model), *std::move(call), std::move(answer), exchange.writer, services.executors);
+}
+
+}  // namespace
+
+extern const Endpoint endpoint_chat_completions;
+const Endpoint endpoint_chat_completions = {
+    .method = "POST",
+    .path = "/v1/chat/completions",
+    .summary = "Answers a conversation (OpenAI Chat Completions).",
+    .fields = kFields,
+    .handle = handle,
+};
+
+}  // namespace quern

@@ -1,0 +1,53 @@
+// SPDX-License-Identifier: Apache-2.0
+// POST /completion, llama.cpp's.
+#include "quern/server/endpoint.h"
+#include "quern/server/endpoint/llama_answer.h"
+#include "quern/server/prompts.h"
+#include "quern/server/services.h"
+
+namespace quern {
+namespace {
+
+constexpr auto kFields = join_fields(std::to_array<FieldSpec>({
+                                         {.name = "prompt",
+                                          .type = FieldType::any,
+                                          .help = "A text or token ids, or a list of either: an answer for each.",
+                                          .required = true,
+                                          .check = check_prompt,
+                                          .schema = kPromptSchema},
+                                     }),
+                                     kLlamaFields, kSamplingFields, kServingFields);
+
+Result<Call> call_of(const Json& body, const ServedModel& model, std::string_view owner) {
+  QUERN_TRY(Call call, llama_call(body, model, owner));
+  std::vector<std::vector<TokenId>> prompts;
+  for (const Json* prompt : prompt_list(*field(body, "prompt"))) {
+    QUERN_TRY(auto ids, prompt_ids(*prompt, model, "prompt"));
+    prompts.push_back(std::move(ids));
+  }
+  call.prompt = std::move(prompts);
+  return call;
+}
+
+void handle(Exchange exchange, Services& services) {
+  auto model = named_model(exchange.body, services.models);
+  if (!model) return write_error(*exchange.writer, exchange.http.path, model.error());
+  auto call = call_of(exchange.body, **model, exchange.owner);
+  if (!call) return write_error(*exchange.writer, exchange.http.path, call.error());
+  const int choices = static_cast<int>(std::get<1>(call->prompt).size());
+  auto answer = llama_answer(*model, exchange.writer, llama_options(exchange.body, choices));
+  run_call(*std::move(model), *std::move(call), std::move(answer), exchange.writer, services.executors);
+}
+
+}  // namespace
+
+extern const Endpoint endpoint_completion;
+const Endpoint endpoint_completion = {
+    .method = "POST",
+    .path = "/completion",
+    .summary = "Continues a text (llama.cpp's route).",
+    .fields = kFields,
+    .handle = handle,
+};
+
+}  // namespace quern

@@ -1,0 +1,67 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "quern/server/endpoint.h"
+#include "quern/server/ollama_answer.h"
+#include "quern/server/ollama_fields.h"
+#include "quern/server/ollama_input.h"
+#include "quern/server/services.h"
+
+namespace quern {
+namespace {
+
+constexpr auto kFields = join_fields(std::to_array<FieldSpec>({
+                                         {.name = "messages",
+                                          .type = FieldType::list,
+                                          .help = "The conversation; none only loads the model.",
+                                          .schema = R"({"type":"array","items":{"type":"object"}})"},
+                                         {.name = "tools",
+                                          .type = FieldType::list,
+                                          .help = "Functions that the model may call.",
+                                          .schema = R"({"type":"array","items":{"type":"object"}})"},
+                                     }),
+                                     kOllamaFields);
+
+Status answer(const Exchange& exchange, Services& services) {
+  const auto started = OllamaAnswer::Clock::now();
+  const Json& body = exchange.body;
+  QUERN_TRY(Json messages, messages_of_ollama(body));
+  QUERN_TRY(Json variables, think_variables(body));
+  QUERN_TRY_STATUS(check_ollama_extras(body));
+  const Json* name = field(body, "model");
+  QUERN_TRY(const std::shared_ptr<ServedModel> model, services.models.model(name ? name->string() : ""));
+  QUERN_TRY(Request settings, settings_of_ollama(body, *model, exchange.owner));
+  if (messages.array().empty()) {
+    HttpResponse response;
+    response.body = ollama_load_object(OllamaAnswer::Form::chat, model->name()).dump();
+    exchange.writer->respond(std::move(response));
+    return {};
+  }
+  const Json* stream = field(body, "stream");
+  OllamaAnswer::Options options{.path = exchange.http.path,
+                                .model = model->name(),
+                                .form = OllamaAnswer::Form::chat,
+                                .stream = !stream || stream->boolean(),
+                                .started = started};
+  Call call{.prompt = ChatPrompt{.messages = std::move(messages), .variables = std::move(variables)},
+            .settings = std::move(settings),
+            .stream = options.stream};
+  auto writer = std::make_shared<OllamaAnswer>(std::move(options), exchange.writer);
+  run_call(model, std::move(call), std::move(writer), exchange.writer, services.executors);
+  return {};
+}
+
+void handle(Exchange exchange, Services& services) {
+  if (Status done = answer(exchange, services); !done) write_error(*exchange.writer, exchange.http.path, done.error());
+}
+
+}  // namespace
+
+extern const Endpoint endpoint_ollama_chat;
+const Endpoint endpoint_ollama_chat = {
+    .method = "POST",
+    .path = "/api/chat",
+    .summary = "An answer to a conversation (Ollama).",
+    .fields = kFields,
+    .handle = handle,
+};
+
+}  // namespace quern

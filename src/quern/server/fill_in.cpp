@@ -1,0 +1,102 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "quern/server/fill_in.h"
+
+#include "quern/server/prompts.h"
+
+namespace quern {
+namespace {
+
+/// Names of one family's tokens. Without `middle` the suffix goes first: [SUFFIX]..[PREFIX]...
+struct Family {
+  std::string_view prefix, suffix, middle;
+};
+constexpr Family kFamilies[] = {
+    {"<|fim_prefix|>", "<|fim_suffix|>", "<|fim_middle|>"},     // Qwen
+    {"<fim_prefix>", "<fim_suffix>", "<fim_middle>"},           // StarCoder, Granite
+    {"<fim-prefix>", "<fim-suffix>", "<fim-middle>"},           // SantaCoder
+    {"<｜fim▁begin｜>", "<｜fim▁hole｜>", "<｜fim▁end｜>"},     // DeepSeek: the hole stands where the suffix begins
+    {"<|code_prefix|>", "<|code_suffix|>", "<|code_middle|>"},  // GLM
+    {"▁<PRE>", "▁<SUF>", "▁<MID>"},                             // CodeLlama
+    {"<PRE>", "<SUF>", "<MID>"},
+    {"[PREFIX]", "[SUFFIX]", ""},  // Codestral
+};
+
+/// Names of the tokens that stand before a repository and before each of its files.
+struct Repository {
+  std::string_view repository, file;
+};
+constexpr Repository kRepositories[] = {
+    {"<|repo_name|>", "<|file_sep|>"}, {"<repo_name>", "<file_sep>"}, {"<reponame>", "<file_sep>"}};
+
+struct FamilyIds {
+  TokenId prefix, suffix;
+  std::optional<TokenId> middle;
+};
+std::optional<FamilyIds> find_family(const Tokenizer& tokenizer) {
+  for (const Family& family : kFamilies) {
+    const auto prefix = tokenizer.find(family.prefix), suffix = tokenizer.find(family.suffix);
+    const auto middle = family.middle.empty() ? std::nullopt : tokenizer.find(family.middle);
+    if (prefix && suffix && (family.middle.empty() || middle)) return FamilyIds{*prefix, *suffix, middle};
+  }
+  return std::nullopt;
+}
+
+class Prompt {
+ public:
+  explicit Prompt(const Tokenizer& tokenizer) : tokenizer_(tokenizer) {}
+  void add(TokenId id) { ids_.push_back(id); }
+  void add(std::string_view text) {
+    const auto more = tokenizer_.encode(text, {});
+    ids_.insert(ids_.end(), more.begin(), more.end());
+  }
+  void add_files(const std::vector<FillIn::File>& files) {
+    if (files.empty()) return;
+    for (const Repository& names : kRepositories) {
+      const auto repository = tokenizer_.find(names.repository), separator = tokenizer_.find(names.file);
+      if (!repository || !separator) continue;
+      add(*repository);
+      add("repository\n");
+      for (const FillIn::File& file : files) {
+        add(*separator);
+        add(file.name + "\n" + file.text);
+      }
+      return add(*separator);
+    }
+    for (const FillIn::File& file : files) add("--- " + file.name + " ---\n" + file.text + "\n\n");
+  }
+  std::vector<TokenId> finish() && {
+    add_begin(tokenizer_, ids_);
+    return std::move(ids_);
+  }
+
+ private:
+  const Tokenizer& tokenizer_;
+  std::vector<TokenId> ids_;
+};
+
+}  // namespace
+
+Result<std::vector<TokenId>> fill_in_ids(const Tokenizer& tokenizer, const FillIn& hole, std::string_view field) {
+  const auto family = find_family(tokenizer);
+  if (!family)
+    return make_error(ErrorCode::unsupported,
+                      "{}: expected a model with fill-in-the-middle tokens, this one's vocabulary has none", field);
+  Prompt prompt(tokenizer);
+  prompt.add_files(hole.files);
+  if (family->middle) {
+    prompt.add(family->prefix);
+    prompt.add(hole.prefix);
+    prompt.add(family->suffix);
+    prompt.add(hole.suffix);
+    prompt.add(*family->middle);
+  } else {
+    prompt.add(family->suffix);
+    prompt.add(hole.suffix);
+    prompt.add(family->prefix);
+    prompt.add(hole.prefix);
+  }
+  if (!hole.begun.empty()) prompt.add(hole.begun);
+  return std::move(prompt).finish();
+}
+
+}  // namespace quern

@@ -1,0 +1,68 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "quern/server/ollama_models.h"
+
+#include <algorithm>
+#include <chrono>
+#include <span>
+
+#include "quern/base/sha256.h"
+#include "quern/server/ollama_answer.h"
+
+namespace quern {
+namespace {
+
+constexpr std::string_view kLatest = ":latest";
+
+/// Tells one state of a file from another; Ollama hashes the content, which takes a while for gigabytes.
+std::string digest_of(const ModelCard& card) {
+  const std::string facts = fmt::format("{}\n{}\n{}", card.name, card.file_bytes, card.created);
+  Sha256 sha;
+  sha.update(std::as_bytes(std::span(facts)));
+  return sha.finish();
+}
+
+/// "134.5M", "7.6B"; empty where unknown.
+std::string parameter_size(int64_t parameters) {
+  struct Unit {
+    double size;
+    char name;
+  };
+  for (const auto [size, name] : {Unit{1e9, 'B'}, Unit{1e6, 'M'}, Unit{1e3, 'K'}})
+    if (static_cast<double>(parameters) >= size)
+      return fmt::format("{:.1f}{}", static_cast<double>(parameters) / size, name);
+  return {};
+}
+
+std::string_view without_latest(std::string_view name) {
+  if (name.ends_with(kLatest)) name.remove_suffix(kLatest.size());
+  return name;
+}
+
+}  // namespace
+
+Json ollama_details(const ModelCard& card) {
+  return Json::Object{{"parent_model", ""},
+                      {"format", "gguf"},
+                      {"family", card.architecture},
+                      {"families", Json::Array{card.architecture}},
+                      {"parameter_size", parameter_size(card.parameters)},
+                      {"quantization_level", card.file_types}};
+}
+
+Json ollama_model_object(const ModelCard& card) {
+  const auto time = std::chrono::system_clock::time_point(std::chrono::seconds(card.created));
+  return Json::Object{{"name", card.name},       {"model", card.name},        {"modified_at", rfc3339(time)},
+                      {"size", card.file_bytes}, {"digest", digest_of(card)}, {"details", ollama_details(card)}};
+}
+
+const ModelCard* find_card(const std::vector<ModelCard>& cards, std::string_view name) {
+  name = without_latest(name);
+  const auto found = std::find_if(cards.begin(), cards.end(), [&](const ModelCard& card) {
+    return without_latest(card.name) == name ||
+           std::any_of(card.aliases.begin(), card.aliases.end(),
+                       [&](const std::string& alias) { return without_latest(alias) == name; });
+  });
+  return found == cards.end() ? nullptr : &*found;
+}
+
+}  // namespace quern

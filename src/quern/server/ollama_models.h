@@ -1,0 +1,23 @@
+// SPDX-License-Identifier: Apache-2.0
+#pragma once
+
+#include <string_view>
+#include <vector>
+
+#include "quern/base/json.h"
+#include "quern/server/services.h"
+
+namespace quern {
+
+/// The oldest version of Ollama whose clients find here what they expect; some refuse less.
+inline constexpr std::string_view kOllamaVersion = "0.13.4";
+
+/// "name", "size", "details" and the rest of what Ollama's lists tell of a model.
+Json ollama_model_object(const ModelCard& card);
+/// Its "details" alone.
+Json ollama_details(const ModelCard& card);
+
+/// The card of that name or alias, with or without Ollama's ":latest"; null pointer: none has it.
+const ModelCard* find_card(const std::vector<ModelCard>& cards, std::string_view name);
+
+}  // namespace quern

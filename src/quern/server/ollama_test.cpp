@@ -1,0 +1,218 @@
+// SPDX-License-Identifier: Apache-2.0
+#include <gtest/gtest.h>
+
+#include "quern/server/ollama_answer.h"
+#include "quern/server/ollama_input.h"
+#include "quern/server/ollama_models.h"
+#include "quern/server/testing.h"
+
+namespace quern {
+namespace {
+
+using ::quern::testing::TestServer;
+using ::quern::testing::TestWriter;
+
+std::vector<Json> lines_of(const TestWriter& writer) {
+  std::vector<Json> out;
+  const std::string text = writer.text();
+  for (size_t from = 0, to = 0; (to = text.find('\n', from)) != text.npos; from = to + 1)
+    out.push_back(*Json::parse(text.substr(from, to - from)));
+  return out;
+}
+
+/// Without what differs from run to run.
+std::string stripped(const Json& line) {
+  Json out{Json::Object{}};
+  for (const auto& [name, value] : line.object()) {
+    if (name == "created_at") {
+      EXPECT_EQ(value.string().size(), 30u) << value.string();
+    } else if (name.ends_with("_duration")) {
+      EXPECT_GE(value.integer(), 0) << name;
+    } else {
+      out.set(name, value);
+    }
+  }
+  return out.dump();
+}
+
+constexpr std::string_view kChat = R"({"messages":[{"role":"user","content":"Hi"}])";
+
+std::string chat_with(std::string_view members) { return std::string(kChat) + std::string(members) + "}"; }
+
+TEST(Ollama, chat_streams_lines_unless_told_otherwise) {
+  TestServer server;
+  server.model->answer = [](const Request&) { return "<think>hm</think>ok"; };
+  const auto writer = server.post("/api/chat", chat_with(""));
+  EXPECT_EQ(writer->response.content_type, "application/x-ndjson");
+  const auto lines = lines_of(*writer);
+  const auto read = std::to_string(server.model->requests[0].prompt.size());
+  ASSERT_EQ(lines.size(), 3u) << writer->text();
+  EXPECT_EQ(stripped(lines[0]), R"({"model":"test-model","message":{"role":"assistant","content":""},"done":false})");
+  EXPECT_EQ(stripped(lines[1]),
+            R"({"model":"test-model","message":{"role":"assistant","content":"ok","thinking":"hm"},"done":false})");
+  EXPECT_EQ(stripped(lines[2]),
+            R"({"model":"test-model","message":{"role":"assistant","content":""},"done":true,"done_reason":"stop",)"
+            R"("prompt_eval_count":)" +
+                read + R"(,"eval_count":19})");
+  const Json whole = server.post("/api/chat", chat_with(R"(,"stream":false)"))->json();
+  EXPECT_EQ(stripped(whole),
+            R"({"model":"test-model","message":{"role":"assistant","content":"ok","thinking":"hm"},"done":true,)"
+            R"("done_reason":"stop","prompt_eval_count":)" +
+                read + R"(,"eval_count":19})");
+  for (const std::string_view name : {"total_duration", "load_duration", "prompt_eval_duration", "eval_duration"})
+    EXPECT_TRUE(whole.find(name)) << name;
+  EXPECT_GE(whole.find("total_duration")->integer(), whole.find("eval_duration")->integer());
+}
+
+TEST(Ollama, generate_answers_a_prompt) {
+  TestServer server;
+  const Json whole = server.post("/api/generate", R"({"prompt":"Hi","system":"Be brief.","stream":false})")->json();
+  EXPECT_EQ(whole.find("response")->string(), "Hello world");
+  server.post("/api/chat", R"({"messages":[{"role":"system","content":"Be brief."},{"role":"user","content":"Hi"}]})");
+  EXPECT_EQ(server.model->requests[0].prompt, server.model->requests[1].prompt);
+  const auto lines = lines_of(*server.post("/api/generate", R"({"prompt":"Hi"})"));
+  std::string text;
+  for (const Json& line : lines) text += line.find("response")->string();
+  EXPECT_EQ(text, "Hello world");
+}
+
+TEST(Ollama, raw_continues_the_text) {
+  TestServer server;
+  server.model->answer = [](const Request&) { return "<think>x"; };
+  const Json whole = server.post("/api/generate", R"({"prompt":"ab","raw":true,"stream":false})")->json();
+  EXPECT_EQ(whole.find("response")->string(), "<think>x");
+  EXPECT_EQ(server.model->requests[0].prompt, (std::vector<TokenId>{'a', 'b'}));
+}
+
+TEST(Ollama, options_become_settings) {
+  TestServer server;
+  server.post("/api/chat", chat_with(R"(,"options":{"temperature":0.5,"top_k":7,"num_predict":3,"seed":9,)"
+                                     R"("stop":["wor"],"num_ctx":100000,"num_gpu":99})"));
+  const Request& request = server.model->requests.at(0);
+  EXPECT_EQ(request.sampling.temperature, 0.5f);
+  EXPECT_EQ(request.sampling.top_k, 7);
+  EXPECT_EQ(request.sampling.seed, 9u);
+  EXPECT_EQ(request.max_tokens, 3);
+  EXPECT_EQ(request.stops, std::vector<std::string>{"wor"});
+  server.post("/api/chat", chat_with(R"(,"options":{"num_predict":-1})"));
+  EXPECT_LT(server.model->requests.at(1).max_tokens, 0);
+}
+
+TEST(Ollama, without_a_prompt_the_model_is_only_loaded) {
+  TestServer server;
+  for (const auto& [path, body] :
+       std::vector<std::pair<std::string_view, std::string_view>>{{"/api/chat", "{}"},
+                                                                  {"/api/chat", R"({"messages":[],"keep_alive":"5m"})"},
+                                                                  {"/api/generate", R"({"model":"x","keep_alive":-1})"},
+                                                                  {"/api/generate", R"({"prompt":""})"}}) {
+    const Json answer = server.post(path, std::string(body))->json();
+    EXPECT_EQ(answer.find("done_reason")->string(), "load") << path << body;
+    EXPECT_EQ(answer.find("done")->boolean(), true);
+  }
+  EXPECT_TRUE(server.model->requests.empty());
+}
+
+TEST(Ollama, results_find_their_calls) {
+  const auto messages = messages_of_ollama(*Json::parse(R"({"messages":[
+      {"role":"assistant","content":"","tool_calls":[{"function":{"name":"add","arguments":{"a":1}}},
+                                                     {"function":{"name":"sub"}}]},
+      {"role":"tool","tool_name":"add","content":"3"},{"role":"tool","content":"4"},{"role":"tool","content":"5"}]})"));
+  ASSERT_TRUE(messages) << messages.error().message;
+  EXPECT_EQ(messages->dump(),
+            R"([{"role":"assistant","content":null,"tool_calls":[)"
+            R"({"id":"call00001","type":"function","function":{"name":"add","arguments":"{\"a\":1}"}},)"
+            R"({"id":"call00002","type":"function","function":{"name":"sub","arguments":"{}"}}]},)"
+            R"({"role":"tool","tool_call_id":"call00001","name":"add","content":"3"},)"
+            R"({"role":"tool","tool_call_id":"call00002","content":"4"},)"
+            R"({"role":"tool","tool_call_id":"","content":"5"}])");
+}
+
+TEST(Ollama, lists_of_models_have_what_clients_read) {
+  TestServer server;
+  const Json tags = server.call("GET", "/api/tags")->json();
+  const Json& row = tags.find("models")->array().at(0);
+  EXPECT_EQ(row.find("name")->string(), "test-model");
+  EXPECT_EQ(row.find("modified_at")->string(), "2023-11-14T22:13:20.000000000Z");
+  EXPECT_EQ(row.find("digest")->string().size(), 64u);
+  EXPECT_EQ(row.find("details")->dump(),
+            R"({"parent_model":"","format":"gguf","family":"test","families":["test"],"parameter_size":"1.2K",)"
+            R"("quantization_level":"Q4_K"})");
+  const Json loaded = server.call("GET", "/api/ps")->json();
+  EXPECT_EQ(loaded.find("models")->array().at(0).find("context_length")->integer(), 1000);
+  const Json shown = server.post("/api/show", R"({"model":"test-model:latest"})")->json();
+  EXPECT_EQ(shown.find("model_info")->find("test.context_length")->integer(), 1000);
+  EXPECT_EQ(shown.find("capabilities")->dump(), R"(["completion","insert","thinking"])");
+  EXPECT_EQ(server.call("GET", "/api/version")->json().find("version")->string(), kOllamaVersion);
+}
+
+TEST(Ollama, pull_succeeds_for_what_is_here) {
+  TestServer server;
+  EXPECT_EQ(server.post("/api/pull", R"({"model":"test-model:latest"})")->text(), "{\"status\":\"success\"}\n");
+  EXPECT_EQ(server.post("/api/pull", R"({"name":"alias","stream":false})")->text(), R"({"status":"success"})");
+  const auto other = server.post("/api/pull", R"({"model":"gpt-oss:20b"})");
+  EXPECT_EQ(other->response.status, 404);
+  EXPECT_NE(other->json().find("error")->string().find("quern pull"), std::string::npos);
+}
+
+TEST(Ollama, refusals_are_texts_that_name_what_is_wrong) {
+  struct Row {
+    std::string_view path;
+    std::string body;
+    int status;
+    std::string_view word;
+  };
+  const auto chat = [](std::string_view message) { return R"({"messages":[)" + std::string(message) + "]}"; };
+  for (const Row& row : std::vector<Row>{
+           {"/api/chat", R"({"messages":"text"})", 400, "messages"},
+           {"/api/chat", chat("5"), 400, "messages[0]"},
+           {"/api/chat", chat(R"({"role":"nobody","content":"x"})"), 400, "messages[0].role"},
+           {"/api/chat", chat(R"({"role":"user","content":5})"), 400, "messages[0].content"},
+           {"/api/chat", chat(R"({"role":"user","content":"x","images":["AAAA"]})"), 400, "images"},
+           {"/api/chat", chat_with(R"(,"options":[])"), 400, "options"},
+           {"/api/chat", chat_with(R"(,"options":{"temperature":"hot"})"), 400, "options.temperature"},
+           {"/api/chat", chat_with(R"(,"options":{"num_predict":"x"})"), 400, "options.num_predict"},
+           {"/api/chat", chat_with(R"(,"options":{"num_ctx":-5})"), 400, "options.num_ctx"},
+           {"/api/chat", chat_with(R"(,"stream":"true")"), 400, "stream"},
+           {"/api/chat", chat_with(R"(,"format":5)"), 400, "format"},
+           {"/api/chat", chat_with(R"(,"format":[])"), 400, "format"},
+           {"/api/chat", chat_with(R"(,"format":"json")"), 501, "format"},
+           {"/api/chat", chat_with(R"(,"format":{})"), 501, "format"},
+           {"/api/chat", chat_with(R"(,"tools":[{}])"), 400, "tools[0].function"},
+           {"/api/chat", chat_with(R"(,"tools":[{"function":{"name":"f"}}])"), 501, "tools"},
+           {"/api/chat", chat_with(R"(,"think":5)"), 400, "think"},
+           {"/api/generate", R"({"prompt":5})", 400, "prompt"},
+           {"/api/generate", R"({"prompt":"x","options":{"seed":"x"}})", 400, "options.seed"},
+           {"/api/generate", R"({"prompt":"x","template":"{{ x }}"})", 501, "template"},
+           {"/api/generate", R"({"prompt":"x","context":[1,2]})", 501, "context"},
+           {"/api/generate", R"({"prompt":")" + std::string(2000, 'x') + "\"}", 400, "context length"},
+       }) {
+    TestServer server;
+    const auto writer = server.post(row.path, row.body);
+    EXPECT_EQ(writer->response.status, row.status) << row.body << writer->text();
+    const Json answer = writer->json();
+    ASSERT_TRUE(answer.find("error") && answer.find("error")->is_string()) << writer->text();
+    EXPECT_NE(answer.find("error")->string().find(row.word), std::string::npos) << row.body << writer->text();
+  }
+}
+
+TEST(Ollama, a_failure_in_the_middle_is_a_line) {
+  TestServer server;
+  server.model->at_once = false;
+  const auto writer = server.post("/api/chat", chat_with(""));
+  server.model->step(1);
+  server.model->error = Error{ErrorCode::out_of_memory, "no page is left"};
+  server.model->step(1);
+  server.loop.run();
+  EXPECT_EQ(lines_of(*writer).back().dump(), R"({"error":"no page is left"})");
+  EXPECT_TRUE(writer->ended);
+}
+
+TEST(Ollama, times_are_written_as_rfc_3339_has_them) {
+  using std::chrono::nanoseconds;
+  const auto at = [](int64_t since) { return rfc3339(std::chrono::system_clock::time_point(nanoseconds(since))); };
+  EXPECT_EQ(at(0), "1970-01-01T00:00:00.000000000Z");
+  EXPECT_EQ(at(951'827'696'000'000'001), "2000-02-29T12:34:56.000000001Z");
+}
+
+}  // namespace
+}  // namespace quern

@@ -3,6 +3,7 @@
 
 #include <functional>
 #include <memory>
+#include <optional>
 #include <string>
 #include <string_view>
 #include <utility>
@@ -15,6 +16,15 @@ using HttpHeaders = std::vector<std::pair<std::string, std::string>>;
 
 /// The first value of a header; empty where there is none.
 std::string_view header(const HttpHeaders& headers, std::string_view name);
+
+/// Equal but for the case of ASCII letters.
+bool same_but_case(std::string_view a, std::string_view b);
+
+/// "Not Found" for 404; "Unknown" for a status without a name here.
+std::string_view status_text(int status);
+
+/// "a%2Fb" as "a/b". Nothing where an escape is broken or what comes out has control characters or is not UTF-8.
+std::optional<std::string> percent_decode(std::string_view text);
 
 /// A whole request: its body has been read, within the limits.
 struct HttpRequest {

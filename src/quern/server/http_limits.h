@@ -1,0 +1,19 @@
+// SPDX-License-Identifier: Apache-2.0
+#pragma once
+
+#include <chrono>
+#include <cstddef>
+#include <cstdint>
+
+namespace quern {
+
+/// What one client may ask of a server's memory and patience.
+struct HttpLimits {
+  size_t header_bytes = 32 << 10, header_fields = 64, target_bytes = 8 << 10;
+  uint64_t body_bytes = 8 << 20;
+  int connections = 4096;
+  size_t unsent_bytes = 256 << 10;  ///< of one answer in pieces, waiting for a slow reader
+  std::chrono::seconds header_time{10}, body_idle_time{30}, keep_alive_time{75}, write_stall_time{60};
+};
+
+}  // namespace quern

@@ -1,0 +1,734 @@
+// SPDX-License-Identifier: Apache-2.0
+// The server as its clients see it: bytes on sockets of this machine.
+#include "quern/server/http_server.h"
+
+#include <arpa/inet.h>
+#include <gtest/gtest.h>
+#include <netinet/in.h>
+#include <sys/resource.h>
+#include <sys/socket.h>
+#include <sys/time.h>
+#include <unistd.h>
+
+#include <algorithm>
+#include <atomic>
+#include <cerrno>
+#include <fstream>
+#include <future>
+#include <memory>
+#include <mutex>
+#include <string>
+#include <thread>
+#include <utility>
+#include <vector>
+
+namespace quern {
+namespace {
+
+using namespace std::chrono_literals;
+using std::chrono::steady_clock;
+
+double seconds_since(steady_clock::time_point start) {
+  return std::chrono::duration<double>(steady_clock::now() - start).count();
+}
+
+/// Waits until `fact` holds, or says that it does not.
+template <typename Fact>
+bool soon(Fact&& fact, std::chrono::milliseconds most = 5s) {
+  const auto end = steady_clock::now() + most;
+  while (!fact()) {
+    if (steady_clock::now() > end) return false;
+    std::this_thread::sleep_for(2ms);
+  }
+  return true;
+}
+
+class Client {
+ public:
+  explicit Client(uint16_t port, int receive_buffer = 0) : fd_(socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0)) {
+    if (receive_buffer > 0) setsockopt(fd_, SOL_SOCKET, SO_RCVBUF, &receive_buffer, sizeof(receive_buffer));
+    sockaddr_in address{};
+    address.sin_family = AF_INET;
+    address.sin_port = htons(port);
+    address.sin_addr.s_addr = htonl(INADDR_LOOPBACK);
+    connected_ = connect(fd_, reinterpret_cast<const sockaddr*>(&address), sizeof(address)) == 0;
+    const timeval most{10, 0};
+    setsockopt(fd_, SOL_SOCKET, SO_SNDTIMEO, &most, sizeof(most));
+  }
+  ~Client() { close(); }
+  Client(const Client&) = delete;
+  Client& operator=(const Client&) = delete;
+
+  bool connected() const { return connected_; }
+  void close() {
+    if (fd_ >= 0) ::close(std::exchange(fd_, -1));
+  }
+  void reset() {
+    const linger now{1, 0};
+    setsockopt(fd_, SOL_SOCKET, SO_LINGER, &now, sizeof(now));
+    close();
+  }
+  void half_close() { shutdown(fd_, SHUT_WR); }
+
+  /// False: the server no longer takes it.
+  bool send(std::string_view bytes) {
+    while (!bytes.empty()) {
+      const ssize_t n = ::send(fd_, bytes.data(), bytes.size(), MSG_NOSIGNAL);
+      if (n <= 0) return false;
+      bytes.remove_prefix(static_cast<size_t>(n));
+    }
+    return true;
+  }
+  /// What comes until `text` is among it; all until the end or the time is over where it is empty.
+  std::string read_until(std::string_view text, std::chrono::milliseconds most = 5s) {
+    std::string got;
+    const auto end = steady_clock::now() + most;
+    for (size_t from = 0; text.empty() || got.find(text, from) == std::string::npos;) {
+      from = got.size() - std::min(got.size(), text.size());
+      const auto left = std::chrono::duration_cast<std::chrono::microseconds>(end - steady_clock::now()).count();
+      if (left <= 0) return got;
+      const timeval time{left / 1'000'000, left % 1'000'000};
+      setsockopt(fd_, SOL_SOCKET, SO_RCVTIMEO, &time, sizeof(time));
+      char piece[65536];
+      const ssize_t n = recv(fd_, piece, sizeof(piece), 0);
+      if (n <= 0) {
+        at_end_ = n == 0 || errno == ECONNRESET;
+        return got;
+      }
+      got.append(piece, static_cast<size_t>(n));
+    }
+    return got;
+  }
+  std::string read_all(std::chrono::milliseconds most = 5s) { return read_until("", most); }
+  bool at_end() const { return at_end_; }  ///< the last read found that the server has closed
+
+ private:
+  int fd_;
+  bool connected_ = false, at_end_ = false;
+};
+
+int status_of(std::string_view answer) {
+  return answer.starts_with("HTTP/1.1 ") ? std::atoi(std::string(answer.substr(9, 3)).c_str()) : 0;
+}
+
+size_t count(std::string_view text, std::string_view part) {
+  size_t n = 0;
+  for (size_t at = text.find(part); at != std::string_view::npos; at = text.find(part, at + part.size())) ++n;
+  return n;
+}
+
+std::string get(std::string_view path, std::string_view lines = "") {
+  return "GET " + std::string(path) + " HTTP/1.1\r\nHost: a\r\n" + std::string(lines) + "\r\n";
+}
+
+std::string post(std::string_view path, std::string_view body, std::string_view lines = "") {
+  return "POST " + std::string(path) + " HTTP/1.1\r\nHost: a\r\nContent-Length: " + std::to_string(body.size()) +
+         "\r\n" + std::string(lines) + "\r\n" + std::string(body);
+}
+
+constexpr std::string_view kClose = "Connection: close\r\n";
+
+/// A running server. /echo tells what it got; /hold keeps its writer for the test; /drop forgets it; /throw throws;
+/// `check` refuses /forbidden.
+class HttpServerTest : public testing::Test {
+ protected:
+  void start(HttpLimits limits = {}, std::string host = "127.0.0.1") {
+    HttpServer::Handlers handlers;
+    handlers.check = [](const HttpRequest& head) -> std::optional<HttpResponse> {
+      EXPECT_TRUE(head.body.empty());
+      if (head.path != "/forbidden") return std::nullopt;
+      return HttpResponse{.status = 403, .body = "no"};
+    };
+    handlers.handle = [this](HttpRequest request, std::shared_ptr<ResponseWriter> writer) {
+      ++handled_;
+      if (request.path == "/throw") throw std::bad_alloc();
+      if (request.path == "/drop") return;
+      if (request.path == "/big") return writer->respond({.body = std::string(3 << 20, 'b')});
+      if (request.path != "/hold") {
+        return writer->respond(
+            {.body = request.method + " " + request.path + "?" + request.query + " " + request.body});
+      }
+      writer->on_gone([this] { ++gone_; });
+      const std::lock_guard lock(mutex_);
+      held_.push_back(std::move(writer));
+    };
+    handlers.wrap_error = [](std::string_view path, int status, std::string_view message) {
+      return HttpResponse{.status = status, .body = "wrapped " + std::string(path) + " " + std::string(message)};
+    };
+    auto server = HttpServer::listen({.host = std::move(host), .port = 0, .limits = limits}, std::move(handlers));
+    ASSERT_TRUE(server) << server.error().message;
+    server_ = *std::move(server);
+    thread_ = std::thread([this] { server_->run(); });
+  }
+  void TearDown() override { finish(); }
+  void finish() {
+    if (!thread_.joinable()) return;
+    server_->stop(0ms);
+    thread_.join();
+  }
+
+  /// One request on a connection of its own.
+  std::string ask(std::string_view bytes) {
+    Client client(server_->port());
+    client.send(bytes);
+    return client.read_all();
+  }
+  std::shared_ptr<ResponseWriter> held(size_t n = 0) {
+    EXPECT_TRUE(soon([&] {
+      const std::lock_guard lock(mutex_);
+      return held_.size() > n;
+    }));
+    const std::lock_guard lock(mutex_);
+    return n < held_.size() ? held_[n] : nullptr;
+  }
+  bool alive() { return status_of(ask(get("/echo", kClose))) == 200; }
+
+  std::unique_ptr<HttpServer> server_;
+  std::thread thread_;
+  std::atomic<int> handled_{0}, gone_{0};
+  std::mutex mutex_;
+  std::vector<std::shared_ptr<ResponseWriter>> held_;
+};
+
+TEST_F(HttpServerTest, answers_with_all_headers) {
+  start();
+  const std::string answer = ask(post("/echo?a=b", "hello", kClose));
+  EXPECT_TRUE(answer.starts_with("HTTP/1.1 200 OK\r\nDate: ")) << answer;
+  for (const char* line : {" GMT\r\n", "\r\nServer: quern\r\n", "\r\nX-Content-Type-Options: nosniff\r\n",
+                           "\r\nContent-Type: application/json\r\n", "\r\nContent-Length: 20\r\n",
+                           "\r\nConnection: close\r\n", "\r\n\r\nPOST /echo?a=b hello"})
+    EXPECT_NE(answer.find(line), std::string::npos) << line << " in " << answer;
+}
+
+TEST_F(HttpServerTest, keeps_the_connection_until_it_is_asked_not_to) {
+  start();
+  Client client(server_->port());
+  for (int i = 0; i < 5; ++i) {
+    client.send(post("/echo", std::to_string(i)));
+    const std::string answer = client.read_until("POST /echo? " + std::to_string(i));
+    EXPECT_EQ(status_of(answer), 200);
+    EXPECT_EQ(answer.find("Connection:"), std::string::npos);
+  }
+  client.send(get("/echo", kClose));
+  client.read_all();
+  EXPECT_TRUE(client.at_end());
+}
+
+TEST_F(HttpServerTest, speaks_http_1_0) {
+  start();
+  Client once(server_->port());
+  once.send("GET /echo HTTP/1.0\r\n\r\n");
+  EXPECT_EQ(status_of(once.read_all()), 200);
+  EXPECT_TRUE(once.at_end());
+
+  Client kept(server_->port());
+  kept.send("GET /echo HTTP/1.0\r\nConnection: keep-alive\r\n\r\n");
+  EXPECT_NE(kept.read_until("GET /echo? ").find("Connection: keep-alive\r\n"), std::string::npos);
+  kept.send("GET /hold HTTP/1.0\r\nConnection: keep-alive\r\n\r\n");
+  held()->begin({.body = "one,"});
+  held()->write("two");
+  held()->end();
+  const std::string stream = kept.read_all();
+  EXPECT_EQ(stream.find("chunked"), std::string::npos);
+  EXPECT_TRUE(stream.ends_with("\r\n\r\none,two")) << stream;
+  EXPECT_TRUE(kept.at_end());
+}
+
+TEST_F(HttpServerTest, answers_pipelined_requests_in_order) {
+  start();
+  const std::string answer = ask(get("/1") + post("/2", "body") + "\r\n" +
+                                 "POST /3 HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked\r\n\r\n" +
+                                 "2\r\nab\r\n0\r\n\r\n" + get("/4", kClose) + get("/5"));
+  EXPECT_EQ(count(answer, "HTTP/1.1 200"), 4u);
+  size_t at = 0;
+  for (const char* body : {"GET /1? ", "POST /2? body", "POST /3? ab", "GET /4? "}) {
+    at = answer.find(body, at);
+    EXPECT_NE(at, std::string::npos) << body;
+  }
+  EXPECT_EQ(handled_, 4);  // nothing after the one that closes
+}
+
+TEST_F(HttpServerTest, keeps_pipelined_bytes_that_come_during_an_answer) {
+  start();
+  Client client(server_->port());
+  client.send(get("/hold"));
+  const auto writer = held();
+  std::string many;
+  for (int i = 0; i < 3000; ++i) many += get("/" + std::to_string(i));  // more than is kept
+  std::thread sender([&] { client.send(many + get("/last", kClose)); });
+  std::this_thread::sleep_for(50ms);
+  EXPECT_EQ(handled_, 1);
+  writer->respond({.body = "first"});
+  sender.join();
+  const std::string answer = client.read_all(20s);
+  EXPECT_EQ(count(answer, "HTTP/1.1 200"), 3002u);
+  EXPECT_LT(answer.find("first"), answer.find("GET /0?"));
+  EXPECT_NE(answer.find("GET /last?"), std::string::npos);
+  EXPECT_EQ(gone_, 0);
+}
+
+TEST_F(HttpServerTest, answers_head_without_a_body) {
+  start();
+  Client client(server_->port());
+  client.send("HEAD /echo HTTP/1.1\r\nHost: a\r\n\r\n");
+  EXPECT_NE(client.read_until("\r\n\r\n").find("Content-Length: 12\r\n"), std::string::npos);
+  client.send("HEAD /hold HTTP/1.1\r\nHost: a\r\n\r\n");
+  held()->begin({.body = "not sent"});
+  held()->write("nor this");
+  held()->end();
+  EXPECT_TRUE(client.read_until("\r\n\r\n").ends_with("\r\n\r\n"));
+  client.send(get("/echo", kClose));
+  EXPECT_TRUE(client.read_all().starts_with("HTTP/1.1 200"));
+}
+
+TEST_F(HttpServerTest, streams_pieces_as_they_come) {
+  start();
+  Client client(server_->port());
+  client.send(get("/hold"));
+  const auto writer = held();
+  writer->begin({.content_type = "text/event-stream", .body = "first"});
+  EXPECT_TRUE(client.read_until("first").find("Transfer-Encoding: chunked\r\n") != std::string::npos);
+  writer->write("second");
+  EXPECT_EQ(client.read_until("second\r\n"), "6\r\nsecond\r\n");
+  writer->write("third");
+  writer->end();
+  EXPECT_EQ(client.read_until("0\r\n\r\n"), "5\r\nthird\r\n0\r\n\r\n");
+  client.send(get("/echo", kClose));
+  EXPECT_EQ(status_of(client.read_all()), 200);
+  EXPECT_EQ(gone_, 0);
+}
+
+TEST_F(HttpServerTest, writes_pieces_that_wait_as_one_chunk) {
+  start();
+  Client client(server_->port());
+  client.send(get("/hold"));
+  const auto writer = held();
+  std::promise<void> filled;
+  server_->post([&] {  // while this runs nothing is sent
+    writer->begin({});
+    for (int i = 0; i < 10; ++i) writer->write("x");
+    filled.set_value();
+  });
+  filled.get_future().wait();
+  EXPECT_TRUE(client.read_until("xxxxxxxxxx").ends_with("\r\n\r\na\r\nxxxxxxxxxx\r\n"));
+}
+
+TEST_F(HttpServerTest, sends_a_large_answer_whole) {
+  start();
+  const std::string answer = ask(get("/big", kClose));
+  EXPECT_EQ(answer.size() - answer.find("\r\n\r\n") - 4, size_t{3} << 20);
+}
+
+TEST_F(HttpServerTest, refuses_and_closes) {
+  start({.body_bytes = 1000});
+  const struct {
+    std::string bytes;
+    int status;
+    const char* text;
+  } rows[] = {
+      {"GARBAGE\r\n\r\n", 400, "wrapped "},
+      {"GET /v1/x HTTP/1.1\r\n\r\n", 400, "wrapped /v1/x Host"},
+      {get("/v1/x", "Content-Length: 1\r\nTransfer-Encoding: chunked\r\n"), 400, "wrapped /v1/x "},
+      {get("/v1/x", "Transfer-Encoding: gzip\r\n"), 501, "wrapped /v1/x "},
+      {get("/v1/x", "X: " + std::string(40'000, 'a') + "\r\n"), 431, "wrapped /v1/x "},
+      {get("/" + std::string(9000, 'a')), 414, "wrapped "},
+      {get("/", "Expect: tea\r\n"), 417, "wrapped / Expect"},
+      {post("/v1/x", "x", "Content-Encoding: gzip\r\n"), 415, "wrapped /v1/x Content-Encoding"},
+      {"POST /v1/x HTTP/1.1\r\nHost: a\r\nContent-Length: 1000000000000\r\n\r\n{", 413, "wrapped /v1/x "},
+      {"POST /v1/x HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked\r\n\r\n3e9\r\n", 413, "wrapped /v1/x "},
+      {"POST /v1/x HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked\r\n\r\n-2\r\n", 400, "wrapped /v1/x "},
+  };
+  for (const auto& row : rows) {
+    const auto begin = steady_clock::now();
+    Client client(server_->port());
+    client.send(row.bytes + get("/never"));
+    const std::string answer = client.read_all();
+    EXPECT_EQ(status_of(answer), row.status) << row.bytes.substr(0, 100);
+    EXPECT_NE(answer.find(row.text), std::string::npos) << answer;
+    EXPECT_NE(answer.find("Connection: close\r\n"), std::string::npos) << answer;
+    EXPECT_EQ(count(answer, "HTTP/1.1 "), 1u) << answer;
+    EXPECT_TRUE(client.at_end() && seconds_since(begin) < 1) << row.bytes.substr(0, 100);
+  }
+  EXPECT_EQ(handled_, 0);
+  EXPECT_TRUE(alive());
+}
+
+TEST_F(HttpServerTest, has_the_head_checked_before_the_body) {
+  start();
+  EXPECT_EQ(status_of(ask("POST /forbidden HTTP/1.1\r\nHost: a\r\nContent-Length: 100\r\n\r\n")), 403);
+  Client client(server_->port());
+  client.send(get("/forbidden") + get("/echo", kClose));  // without a body the connection can stay
+  const std::string answer = client.read_all();
+  EXPECT_EQ(status_of(answer), 403);
+  EXPECT_NE(answer.find("GET /echo?"), std::string::npos);
+  EXPECT_EQ(handled_, 1);
+}
+
+TEST_F(HttpServerTest, lets_a_client_read_why_its_body_was_refused) {
+  start({.body_bytes = 1000});
+  for (int i = 0; i < 5; ++i) EXPECT_EQ(status_of(ask(post("/echo", std::string(9 << 20, 'a')))), 413);
+  EXPECT_EQ(status_of(ask(post("/echo", std::string(1000, 'a'), kClose))), 200);
+  EXPECT_EQ(status_of(ask(post("/echo", std::string(1001, 'a'), kClose))), 413);
+}
+
+TEST_F(HttpServerTest, asks_for_the_body_of_who_waits_for_that) {
+  start();
+  Client client(server_->port());
+  const std::string request = post("/echo", "body", "Expect: 100-continue\r\n");
+  client.send(request.substr(0, request.size() - 4));
+  EXPECT_EQ(client.read_until("\r\n\r\n"), "HTTP/1.1 100 Continue\r\n\r\n");
+  client.send("body");
+  EXPECT_EQ(status_of(client.read_until("POST /echo? body")), 200);
+  client.send(request);  // not waited: no 100
+  EXPECT_EQ(status_of(client.read_until("POST /echo? body")), 200);
+  EXPECT_EQ(status_of(ask("POST /forbidden HTTP/1.1\r\nHost: a\r\nContent-Length: 4\r\nExpect: 100-continue\r\n\r\n")),
+            403);
+}
+
+TEST_F(HttpServerTest, notices_that_a_client_has_gone) {
+  start();
+  int expected = 0;
+  const auto go = [&](auto&& before, auto&& how) {
+    const size_t n = static_cast<size_t>(expected);
+    Client client(server_->port());
+    client.send(get("/hold"));
+    const auto writer = held(n);
+    before(client, *writer);
+    const auto start = steady_clock::now();
+    how(client);
+    ++expected;
+    EXPECT_TRUE(soon([&] { return gone_ == expected; })) << expected;
+    EXPECT_LT(seconds_since(start), 0.2);
+    writer->write("late");
+    writer->end();
+  };
+  const auto fin = [](Client& client) { client.close(); };
+  const auto rst = [](Client& client) { client.reset(); };
+  const auto half = [](Client& client) { client.half_close(); };
+  const auto nothing = [](Client&, ResponseWriter&) {};
+  const auto stream = [](Client& client, ResponseWriter& writer) {
+    writer.begin({.body = "x"});
+    client.read_until("x\r\n");
+  };
+  const auto pipelined = [](Client& client, ResponseWriter& writer) {
+    client.send(get("/next"));
+    writer.begin({.body = "x"});
+    client.read_until("x\r\n");
+  };
+  for (int i = 0; i < 3; ++i) {
+    go(nothing, fin), go(nothing, rst), go(nothing, half);
+    go(stream, fin), go(stream, rst), go(stream, half);
+    go(pipelined, fin), go(pipelined, rst), go(pipelined, half);
+  }
+  EXPECT_TRUE(alive());
+}
+
+TEST_F(HttpServerTest, survives_clients_that_go_in_the_middle_of_a_request) {
+  start();
+  const std::string request = post("/hold", "0123456789");
+  for (size_t n = 0; n < request.size(); ++n) {
+    Client client(server_->port());
+    client.send(std::string_view(request).substr(0, n));
+    if (n % 2 == 0) client.reset();
+  }
+  EXPECT_TRUE(alive());
+  EXPECT_EQ(handled_, 1);
+}
+
+TEST_F(HttpServerTest, closes_when_nobody_will_answer) {
+  start();
+  EXPECT_EQ(ask(get("/drop")), "");
+  EXPECT_EQ(ask(get("/throw")), "");
+  Client client(server_->port());
+  client.send(get("/hold"));
+  held()->begin({.body = "half"});
+  client.read_until("half\r\n");
+  {
+    const std::lock_guard lock(mutex_);
+    held_.clear();
+  }
+  EXPECT_EQ(client.read_all(), "");  // no last chunk: the client can tell
+  EXPECT_TRUE(client.at_end());
+  EXPECT_TRUE(alive());
+}
+
+TEST_F(HttpServerTest, gives_up_slow_heads_and_bodies_and_idle_connections) {
+  start({.header_time = std::chrono::seconds(1),
+         .body_idle_time = std::chrono::seconds(1),
+         .keep_alive_time = std::chrono::seconds(2)});
+  Client head(server_->port()), body(server_->port()), trickle(server_->port()), idle(server_->port()),
+      kept(server_->port());
+  const auto begin = steady_clock::now();
+  head.send("GET / HT");
+  body.send("POST /echo HTTP/1.1\r\nHost: a\r\nContent-Length: 10\r\n\r\nab");
+  trickle.send("POST /echo HTTP/1.1\r\nHost: a\r\nContent-Length: 5\r\nConnection: close\r\n\r\n");
+  kept.send(get("/echo"));
+  std::string trickled;
+  std::thread slow([&] {
+    for (const char c : std::string("abcde")) {  // one byte each 0.5 s: progress
+      std::this_thread::sleep_for(500ms);
+      trickle.send(std::string(1, c));
+    }
+    trickled = trickle.read_all();
+  });
+  EXPECT_EQ(status_of(head.read_all()), 408);
+  EXPECT_NEAR(seconds_since(begin), 1.2, 0.5);
+  EXPECT_EQ(status_of(body.read_all()), 408);
+  EXPECT_NEAR(seconds_since(begin), 1.2, 0.5);
+  EXPECT_TRUE(alive());
+  EXPECT_EQ(idle.read_all(), "");
+  EXPECT_TRUE(idle.at_end());
+  EXPECT_NEAR(seconds_since(begin), 2.2, 0.5);
+  EXPECT_EQ(status_of(kept.read_all()), 200);
+  EXPECT_TRUE(kept.at_end());
+  slow.join();
+  EXPECT_EQ(status_of(trickled), 200);
+}
+
+TEST_F(HttpServerTest, does_not_count_the_time_of_a_head_anew_with_every_byte) {
+  start({.header_time = std::chrono::seconds(1)});
+  Client client(server_->port());
+  const auto begin = steady_clock::now();
+  while (seconds_since(begin) < 3 && client.send("A")) {
+    if (!client.read_until("\r\n\r\n", 100ms).empty()) break;
+  }
+  EXPECT_NEAR(seconds_since(begin), 1.2, 0.5);
+}
+
+TEST_F(HttpServerTest, gives_up_a_reader_that_takes_nothing) {
+  start({.unsent_bytes = 64 << 10});
+  Client client(server_->port(), 4096);
+  client.send(get("/hold"));
+  const auto writer = held();
+  writer->begin({});
+  const auto begin = steady_clock::now();
+  while (gone_ == 0 && seconds_since(begin) < 8) {
+    writer->write(std::string(16 << 10, 'x'));
+    std::this_thread::sleep_for(20ms);
+  }
+  EXPECT_EQ(gone_, 1);
+  EXPECT_GT(seconds_since(begin), 1);
+  EXPECT_LT(seconds_since(begin), 4);
+}
+
+TEST_F(HttpServerTest, gives_up_a_reader_at_once_when_far_too_much_waits) {
+  start({.unsent_bytes = 1 << 10});
+  Client client(server_->port(), 4096);
+  client.send(get("/hold"));
+  const auto writer = held();
+  writer->begin({});
+  const auto begin = steady_clock::now();
+  for (int i = 0; i < 400 && gone_ == 0; ++i) {
+    writer->write(std::string(16 << 10, 'x'));
+    std::this_thread::sleep_for(1ms);
+  }
+  EXPECT_TRUE(soon([&] { return gone_ == 1; }, 500ms));
+  EXPECT_LT(seconds_since(begin), 1);
+}
+
+TEST_F(HttpServerTest, lets_a_reader_take_a_burst_beyond_the_limit) {
+  start({.unsent_bytes = 128 << 10});
+  Client client(server_->port());
+  client.send(get("/hold"));
+  const auto writer = held();
+  writer->begin({});
+  for (int i = 0; i < 4; ++i) writer->write(std::string(1 << 20, 'x'));
+  writer->end();
+  EXPECT_GT(client.read_until("\r\n0\r\n\r\n").size(), size_t{4} << 20);
+  EXPECT_EQ(gone_, 0);
+}
+
+TEST_F(HttpServerTest, gives_up_a_stalled_reader_of_a_whole_answer) {
+  start({.write_stall_time = std::chrono::seconds(1)});
+  Client client(server_->port(), 4096);
+  client.send(get("/big"));
+  std::this_thread::sleep_for(1800ms);
+  const std::string answer = client.read_all();
+  EXPECT_TRUE(client.at_end());
+  EXPECT_LT(answer.size(), size_t{3} << 20);
+}
+
+TEST_F(HttpServerTest, turns_away_connections_beyond_the_limit) {
+  start({.connections = 3});
+  {
+    std::vector<std::unique_ptr<Client>> clients;
+    for (int i = 0; i < 3; ++i) {
+      clients.push_back(std::make_unique<Client>(server_->port()));
+      clients.back()->send(get("/echo"));
+      EXPECT_EQ(status_of(clients.back()->read_until("GET /echo? ")), 200);
+    }
+    for (int i = 0; i < 3; ++i) {
+      const std::string answer = ask(get("/echo"));
+      EXPECT_EQ(status_of(answer), 503);
+      EXPECT_NE(answer.find("\r\nRetry-After: 1\r\n"), std::string::npos) << answer;
+    }
+    clients[0]->send(get("/echo"));  // those who are in are served
+    EXPECT_EQ(status_of(clients[0]->read_until("GET /echo? ")), 200);
+  }
+  EXPECT_TRUE(soon([&] { return alive(); }));
+}
+
+TEST_F(HttpServerTest, waits_without_spinning_when_files_run_out) {
+  start();
+  rlimit before{};
+  ASSERT_EQ(getrlimit(RLIMIT_NOFILE, &before), 0);
+  std::vector<std::unique_ptr<Client>> clients;
+  for (int i = 0; i < 10; ++i) clients.push_back(std::make_unique<Client>(server_->port()));
+  EXPECT_TRUE(alive());  // so all are accepted
+  const int next = dup(0);
+  ::close(next);
+  rlimit low = before;
+  low.rlim_cur = static_cast<rlim_t>(next) + 1;  // room for one client's end, none for the server's
+  ASSERT_EQ(setrlimit(RLIMIT_NOFILE, &low), 0);
+  Client waiting(server_->port());
+  EXPECT_TRUE(waiting.connected());
+  waiting.send(get("/echo"));
+  rusage usage{};
+  getrusage(RUSAGE_SELF, &usage);
+  const auto cpu = [](const rusage& u) {
+    return u.ru_utime.tv_sec + u.ru_stime.tv_sec + (u.ru_utime.tv_usec + u.ru_stime.tv_usec) * 1e-6;
+  };
+  const double start_cpu = cpu(usage);
+  EXPECT_EQ(waiting.read_until("GET /echo? ", 600ms), "");
+  getrusage(RUSAGE_SELF, &usage);
+  EXPECT_LT(cpu(usage) - start_cpu, 0.1);
+  ASSERT_EQ(setrlimit(RLIMIT_NOFILE, &before), 0);
+  EXPECT_EQ(status_of(waiting.read_until("GET /echo? ", 1s)), 200);
+}
+
+TEST_F(HttpServerTest, runs_tasks_in_order) {
+  start();
+  std::vector<int> order;
+  std::promise<void> done;
+  server_->post_after(60ms, [&] { order.push_back(5), done.set_value(); });
+  server_->post_after(30ms, [&] { order.push_back(4); });
+  server_->post([&] {
+    order.push_back(0);
+    server_->post([&] { order.push_back(3); });
+  });
+  server_->post([&] {
+    order.push_back(1);
+    throw std::bad_alloc();  // ends this task and no other
+  });
+  server_->post([&] { order.push_back(2); });
+  done.get_future().wait();
+  EXPECT_EQ(order, (std::vector<int>{0, 1, 2, 3, 4, 5}));
+}
+
+TEST_F(HttpServerTest, runs_tasks_on_its_own_thread) {
+  start();
+  std::promise<std::thread::id> ran;
+  server_->post([&] { ran.set_value(std::this_thread::get_id()); });
+  EXPECT_EQ(ran.get_future().get(), thread_.get_id());
+}
+
+TEST_F(HttpServerTest, stops_at_once_when_nothing_runs) {
+  start();
+  Client idle(server_->port()), half(server_->port());
+  half.send("POST /echo HTTP/1.1\r\nHost: a\r\nContent-Length: 10\r\n\r\nab");
+  EXPECT_TRUE(alive());
+  const auto begin = steady_clock::now();
+  server_->stop(10s);
+  thread_.join();
+  EXPECT_LT(seconds_since(begin), 1);
+  EXPECT_EQ(idle.read_all() + half.read_all(), "");
+  EXPECT_TRUE(idle.at_end() && half.at_end());
+  EXPECT_FALSE(Client(server_->port()).connected());
+}
+
+TEST_F(HttpServerTest, lets_answers_end_before_it_stops) {
+  start();
+  Client client(server_->port());
+  client.send(get("/hold") + get("/echo"));
+  const auto writer = held();
+  writer->begin({.body = "a"});
+  client.read_until("a\r\n");
+  const auto begin = steady_clock::now();
+  server_->stop(10s);
+  std::this_thread::sleep_for(100ms);
+  writer->write("b");
+  writer->end();
+  EXPECT_EQ(client.read_all(), "1\r\nb\r\n0\r\n\r\n");
+  thread_.join();
+  EXPECT_LT(seconds_since(begin), 2);
+  EXPECT_EQ(handled_, 1);  // the request behind it is not taken
+  EXPECT_EQ(gone_, 0);
+}
+
+TEST_F(HttpServerTest, stops_after_the_grace_at_the_latest) {
+  start();
+  Client client(server_->port());
+  client.send(get("/hold"));
+  const auto writer = held();
+  writer->begin({.body = "a"});
+  const auto begin = steady_clock::now();
+  server_->stop(10s);
+  server_->stop(300ms);  // a second, less patient one
+  thread_.join();
+  EXPECT_NEAR(seconds_since(begin), 0.3, 0.25);
+  EXPECT_EQ(gone_, 1);  // before `run` returned
+  writer->write("late");
+  writer->end();
+}
+
+TEST_F(HttpServerTest, lets_writers_outlive_it) {
+  start();
+  Client client(server_->port());
+  client.send(get("/hold"));
+  const auto writer = held();
+  finish();
+  server_.reset();
+  writer->begin({});
+  writer->write("x");
+  writer->on_gone([] {});
+  writer->end();
+}
+
+TEST_F(HttpServerTest, keeps_many_idle_connections_small) {
+  rlimit files{};
+  getrlimit(RLIMIT_NOFILE, &files);
+  if (files.rlim_max < 4500) GTEST_SKIP() << "needs 4,500 open files, may have " << files.rlim_max;
+  start();
+  const auto resident = [] {
+    long pages = 0;
+    std::ifstream("/proc/self/statm") >> pages >> pages;
+    return pages * sysconf(_SC_PAGESIZE);
+  };
+  const long before = resident();
+  std::vector<std::unique_ptr<Client>> clients;
+  for (int i = 0; i < 2000; ++i) {
+    clients.push_back(std::make_unique<Client>(server_->port()));
+    if (i % 2 == 0) clients.back()->send("POST /v1/chat/completions HTTP/1.1\r\nHost: 127");
+  }
+  const auto begin = steady_clock::now();
+  EXPECT_TRUE(alive());
+  EXPECT_LT(seconds_since(begin), 0.5);
+#ifndef QUERN_SANITIZED
+  EXPECT_LT(resident() - before, 16 << 20);
+#endif
+  RecordProperty("bytes_per_connection", static_cast<int>((resident() - before) / 2000));
+}
+
+TEST(HttpServer, names_the_port_that_is_taken) {
+  const auto first = HttpServer::listen({.port = 0}, {});
+  ASSERT_TRUE(first);
+  const auto second = HttpServer::listen({.port = (*first)->port()}, {});
+  ASSERT_FALSE(second);
+  EXPECT_NE(second.error().message.find(std::to_string((*first)->port())), std::string::npos) << second.error().message;
+  EXPECT_EQ(second.error().message.find('\n'), std::string::npos);
+}
+
+TEST(HttpServer, listens_where_it_is_told) {
+  EXPECT_FALSE(HttpServer::listen({.host = "no such host", .port = 0}, {}));
+  EXPECT_FALSE(HttpServer::listen({.host = "203.0.113.1", .port = 0}, {}));
+  const auto any = HttpServer::listen({.host = "0.0.0.0", .port = 0}, {});
+  ASSERT_TRUE(any);
+  EXPECT_EQ((*any)->url(), "http://0.0.0.0:" + std::to_string((*any)->port()));
+  EXPECT_TRUE(Client((*any)->port()).connected());
+  const auto six = HttpServer::listen({.host = "::1", .port = 0}, {});
+  if (!six) GTEST_SKIP() << "no IPv6 here: " << six.error().message;
+  EXPECT_EQ((*six)->url(), "http://[::1]:" + std::to_string((*six)->port()));
+}
+
+}  // namespace
+}  // namespace quern

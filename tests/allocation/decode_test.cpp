@@ -8,6 +8,7 @@
 #include <new>
 #include <optional>
 
+#include "quern/engine/draft.h"
 #include "quern/engine/session.h"
 #include "quern/engine/stop_matcher.h"
 #include "quern/kernels/attention.h"
@@ -127,6 +128,22 @@ TEST_P(DecodeStep, of_forks_allocates_nothing) {
   for (int i = 0; i < kSteps; ++i) ASSERT_EQ(allocations_of(step), 0) << "step " << i;
 }
 
+TEST_P(DecodeStep, with_drafts_allocates_nothing) {
+  Sequence sequence(*store_);
+  const StepPart prompt{&sequence, prompt_};
+  ASSERT_TRUE(runner_->step({&prompt, 1}));
+  const int32_t tokens[] = {5, 9, 2, 3};
+  const StepPart part{&sequence, tokens, Outputs::last, 3};
+  static_assert(kPrompt + kWarmUp + kSteps + std::size(tokens) < 2 * kKvPageTokens);
+  const int kept = 1;
+  const auto step = [&] {
+    ASSERT_TRUE(runner_->step({&part, 1}));
+    runner_->commit({&kept, 1});
+  };
+  for (int i = 0; i < kWarmUp; ++i) step();
+  for (int i = 0; i < kSteps; ++i) ASSERT_EQ(allocations_of(step), 0) << "step " << i;
+}
+
 INSTANTIATE_TEST_SUITE_P(Architectures, DecodeStep, ::testing::ValuesIn(testing::all_tiny_variants()),
                          [](const auto& variant) { return variant.param.name; });
 
@@ -167,6 +184,25 @@ TEST(Sampling, allocates_nothing) {
     for (int i = 0; i < kWarmUp; ++i) token();
     for (int i = 0; i < 4 * kSteps; ++i) ASSERT_EQ(allocations_of(token), 0) << name << ", token " << i;
   }
+}
+
+TEST(Drafts, allocate_a_larger_table_now_and_then) {
+  constexpr int kTokens = 4096;
+  StepCosts costs;
+  Drafter drafter(costs);
+  drafter.reserve(kTokens);
+  const auto ids = testing::random_tokens(kTokens, 50, 3);
+  int64_t allocated = 0, drafted = 0;
+  for (const int32_t id : ids)
+    allocated += allocations_of([&] {
+      drafter.append(id);
+      const auto n = std::ssize(drafter.propose(kMostDrafted));
+      drafter.verified(n, 0);
+      costs.measured(1 + n, 0.01);
+      drafted += n;
+    });
+  EXPECT_LE(allocated, 10) << "it doubles each time";
+  EXPECT_GT(drafted, 0);
 }
 
 TEST(Text, allocates_nothing) {

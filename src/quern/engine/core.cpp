@@ -274,11 +274,7 @@ bool EngineCore::run_step() {
     for (const Taker& t : taking) t.request->fail(rows.error());
     return true;
   }
-  const double took = options_.clock() - start;
-  budget_.measured(tokens, took);
-  if (!reads) costs_.measured(tokens, took);
   ++counted_.steps;
-
   std::span<const float> rest = *rows;
   std::vector<int> kept;
   for (Taker& t : taking) {
@@ -289,6 +285,9 @@ bool EngineCore::run_step() {
   }
   runner_.commit(kept);
   for (const Taker& t : taking) keep(*t.request, t.before);
+  const double took = options_.clock() - start;
+  budget_.measured(tokens, took);
+  if (!reads) costs_.measured(tokens, took);
   return true;
 }
 

@@ -38,21 +38,21 @@ struct DeltaTask {
   int64_t tokens;
   int key_width, columns;
   /// Where not null, the state is only read, and what `delta_replay` needs beside k is written: the updates
-  /// [tokens][columns], log_stride apart, and, where `log_decay` is not null either, the decays [tokens], as far apart.
+  /// [tokens][columns], log_stride apart, and, where `log_decay` is not null either, the decays [tokens].
   float* log_delta = nullptr;
-  float* log_decay = nullptr;
   int64_t log_stride = 0;
+  float* log_decay = nullptr;
 };
 
 /// Moves a state on by tokens that `delta_rule` left out of it: bit for bit as it would have.
 struct DeltaReplayTask {
-  const float* k;      ///< [tokens][key_width], log_stride apart, as they were given; likewise the next two
-  const float* delta;  ///< [tokens][columns]
+  const float* k;      ///< [tokens][key_width], as they were given
+  const float* delta;  ///< [tokens][columns], delta_stride apart
+  int64_t delta_stride;
   const float* decay;  ///< [tokens]
-  int64_t log_stride;
-  float* state;  ///< [key_width][columns], rows state_stride apart
+  float* state;        ///< [key_width][columns], rows state_stride apart
   int64_t state_stride;
-  int64_t tokens;
+  int64_t tokens;  ///< at most kMostVerifiedTokens
   int key_width, columns;
 };
 

@@ -201,7 +201,7 @@ void verify(const DeltaTask& task) {
   TokenFactors factor[kChunk];
   for (int64_t i = 0; i < task.tokens; ++i) {
     factor[i] = factors(task, i);
-    if (task.log_decay) task.log_decay[i * task.log_stride] = factor[i].decay;
+    if (task.log_decay) task.log_decay[i] = factor[i].decay;
   }
   int64_t column = 0;
   if (task.key_width <= kStripRows)
@@ -240,22 +240,39 @@ void delta_rule(const DeltaTask& task) {
   }
 }
 
-/// One pass over a strip for all tokens: each number goes through its updates in a register, in their order.
+// Rows that go through the tokens together: one alone would wait for its own results.
+constexpr int kReplayRows = 2;
+
+/// Rows row .. row + R - 1 of a strip through all tokens: each number goes through its updates in a register, in their
+/// order. delta [tokens][C * kLanes]
+template <int C, int R>
+QUERN_INLINE void replay_rows(const DeltaReplayTask& task, int row, int64_t column, int64_t n, const float* delta) {
+  float* state = task.state + row * task.state_stride + column;
+  Columns<C> s[R];
+#pragma GCC unroll 8
+  for (int r = 0; r < R; ++r) s[r] = load_columns<C>(state + r * task.state_stride, n);
+  const float *k = task.k + row, *decay = task.decay;
+  for (int64_t t = 0; t < task.tokens; ++t, k += task.key_width, ++decay, delta += C * kLanes) {
+    const F32x16 fade = broadcast(*decay);
+#pragma GCC unroll 8
+    for (int r = 0; r < R; ++r)
+#pragma GCC unroll 8
+      for (int j = 0; j < C; ++j)  // as in `pass`
+        s[r].part[j] = fma(broadcast(k[r]), load(delta + j * kLanes), fade * s[r].part[j]);
+  }
+#pragma GCC unroll 8
+  for (int r = 0; r < R; ++r) store_columns<C>(state + r * task.state_stride, s[r], n);
+}
+
 template <int C>
 void replay_strip(const DeltaReplayTask& task, int64_t column, int64_t n) {
-  float* row = task.state + column;
-  for (int i = 0; i < task.key_width; ++i, row += task.state_stride) {
-    Columns<C> s = load_columns<C>(row, n);
-    const float *k = task.k + i, *delta = task.delta + column, *decay = task.decay;
-    for (int64_t t = 0; t < task.tokens;
-         ++t, k += task.log_stride, delta += task.log_stride, decay += task.log_stride) {
-      const Columns<C> d = load_columns<C>(delta, n);
-      const F32x16 x = broadcast(*k), fade = broadcast(*decay);
-#pragma GCC unroll 8
-      for (int j = 0; j < C; ++j) s.part[j] = fma(x, d.part[j], fade * s.part[j]);  // as in `pass`
-    }
-    store_columns<C>(row, s, n);
-  }
+  alignas(64) float delta[kMostVerifiedTokens * C * kLanes];  // whole lanes
+  for (int64_t t = 0; t < task.tokens; ++t)
+    store_columns<C>(delta + t * C * kLanes, load_columns<C>(task.delta + t * task.delta_stride + column, n), kLanes);
+  int row = 0;
+  for (; row + kReplayRows <= task.key_width; row += kReplayRows)
+    replay_rows<C, kReplayRows>(task, row, column, n, delta);
+  for (; row < task.key_width; ++row) replay_rows<C, 1>(task, row, column, n, delta);
 }
 
 void delta_replay(const DeltaReplayTask& task) {

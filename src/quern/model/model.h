@@ -45,8 +45,8 @@ struct Run {
   int64_t position;
   std::span<const StateView> state;  ///< by index of Model::state()
   /// Where not null, its tokens are to be verified and may be taken back: fixed state is only read, and what
-  /// `Model::replay` needs to bring it forward is written here: of every fixed item [count][journal_floats], one item
-  /// behind the other. At most kMostVerifiedTokens.
+  /// `Model::replay` needs to bring it forward is written here: count * journal_floats numbers of every fixed item, one
+  /// item behind the other. At most kMostVerifiedTokens.
   float* journal = nullptr;
 };
 

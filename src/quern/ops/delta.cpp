@@ -13,16 +13,21 @@ constexpr int64_t kGrain = 16;
 // Columns of a head's state that one worker walks at a time.
 constexpr int64_t kStrip = 32;
 
-/// What a token of the delta rule leaves in a journal: k, δ and e^g, one behind the other.
-struct JournalRow {
-  int64_t delta, decay, floats;
+/// What a run of the delta rule leaves in its journal, head by head, so that each lies together: k [key_heads][tokens]
+/// [key_width], δ [value_heads][tokens][value_width], e^g [value_heads][tokens]. T: float or const float.
+template <typename T>
+struct HeadJournal {
+  T *k, *delta, *decay;
+
+  template <typename Args>
+  HeadJournal(T* journal, int64_t tokens, const Args& args, int64_t key_head, int64_t head) {
+    T* deltas = journal + tokens * args.key_heads * args.key_width;
+    T* decays = deltas + tokens * args.value_heads * args.value_width;
+    k = journal + key_head * tokens * args.key_width;
+    delta = deltas + head * tokens * args.value_width;
+    decay = decays + head * tokens;
+  }
 };
-template <typename Args>
-JournalRow journal_row(const Args& args) {
-  const int64_t delta = int64_t{args.key_heads} * args.key_width;
-  return {delta, delta + int64_t{args.value_heads} * args.value_width,
-          delta_journal_floats(args.key_heads, args.value_heads, args.key_width, args.value_width)};
-}
 
 template <typename Args>
 int64_t key_head_of(const Args& args, int64_t head) {
@@ -52,32 +57,34 @@ void walk_head(const KernelTable& kernels, const DeltaArgs& args, const Recurren
                int64_t columns) {
   const int64_t key_head = key_head_of(args, head);
   const int64_t row = run.first * args.qkv_stride, out_stride = int64_t{args.value_heads} * args.value_width;
-  const JournalRow log = journal_row(args);
+  float *log_delta = nullptr, *log_decay = nullptr;
   if (run.journal) {
     QUERN_CHECK(run.count <= kMostVerifiedTokens && args.key_width <= kMostVerifiedRows, "too much to take back");
+    const HeadJournal<float> log(run.journal, run.count, args, key_head, head);
+    log_delta = log.delta + column;
+    if (column == 0) log_decay = log.decay;
     if (column == 0 && is_first_of_key_head(args, head))
       for (int64_t t = 0; t < run.count; ++t)
         std::copy_n(args.k + row + t * args.qkv_stride + key_head * args.key_width, args.key_width,
-                    run.journal + t * log.floats + key_head * args.key_width);
+                    log.k + t * args.key_width);
   }
-  kernels.delta->delta_rule(
-      {.q = args.q + row + key_head * args.key_width,
-       .k = args.k + row + key_head * args.key_width,
-       .v = args.v + row + head * args.value_width + column,
-       .qkv_stride = args.qkv_stride,
-       .gate = args.gate + int64_t{run.first} * args.value_heads + head,
-       .beta = args.beta + int64_t{run.first} * args.value_heads + head,
-       .gate_stride = args.value_heads,
-       .out = args.out + run.first * out_stride + head * args.value_width + column,
-       .out_stride = out_stride,
-       .state = run.state + head * args.key_width * args.value_width + column,
-       .state_stride = args.value_width,
-       .tokens = run.count,
-       .key_width = args.key_width,
-       .columns = static_cast<int>(columns),
-       .log_delta = run.journal ? run.journal + log.delta + head * args.value_width + column : nullptr,
-       .log_decay = run.journal && column == 0 ? run.journal + log.decay + head : nullptr,
-       .log_stride = log.floats});
+  kernels.delta->delta_rule({.q = args.q + row + key_head * args.key_width,
+                             .k = args.k + row + key_head * args.key_width,
+                             .v = args.v + row + head * args.value_width + column,
+                             .qkv_stride = args.qkv_stride,
+                             .gate = args.gate + int64_t{run.first} * args.value_heads + head,
+                             .beta = args.beta + int64_t{run.first} * args.value_heads + head,
+                             .gate_stride = args.value_heads,
+                             .out = args.out + run.first * out_stride + head * args.value_width + column,
+                             .out_stride = out_stride,
+                             .state = run.state + head * args.key_width * args.value_width + column,
+                             .state_stride = args.value_width,
+                             .tokens = run.count,
+                             .key_width = args.key_width,
+                             .columns = static_cast<int>(columns),
+                             .log_delta = log_delta,
+                             .log_stride = args.value_width,
+                             .log_decay = log_decay});
 }
 }  // namespace
 
@@ -109,7 +116,7 @@ void causal_conv_replay(const Worker& worker, std::span<const ReplayRun> runs, i
   const auto [begin, end] = worker.share(channels, kGrain);
   for (const ReplayRun& run : runs)
     for (int64_t j = 0; j < kernel - 1; ++j) {  // oldest first, so that a row is read before it is overwritten
-      const int64_t from = j + run.count;
+      const int64_t from = j + run.kept;
       const float* row = from < kernel - 1 ? run.state + from * channels : run.journal + (from - kernel + 1) * channels;
       std::copy(row + begin, row + end, run.state + j * channels + begin);
     }
@@ -122,15 +129,15 @@ void delta_rule(const Worker& worker, const KernelTable& kernels, const DeltaArg
 }
 
 void delta_replay(const Worker& worker, const KernelTable& kernels, const DeltaReplayArgs& args) {
-  const JournalRow log = journal_row(args);
   for_each_piece(worker, args, [&](const ReplayRun& run, int64_t head, int64_t column, int64_t columns) {
-    kernels.delta->delta_replay({.k = run.journal + key_head_of(args, head) * args.key_width,
-                                 .delta = run.journal + log.delta + head * args.value_width + column,
-                                 .decay = run.journal + log.decay + head,
-                                 .log_stride = log.floats,
+    const HeadJournal<const float> log(run.journal, run.count, args, key_head_of(args, head), head);
+    kernels.delta->delta_replay({.k = log.k,
+                                 .delta = log.delta + column,
+                                 .delta_stride = args.value_width,
+                                 .decay = log.decay,
                                  .state = run.state + head * args.key_width * args.value_width + column,
                                  .state_stride = args.value_width,
-                                 .tokens = run.count,
+                                 .tokens = run.kept,
                                  .key_width = args.key_width,
                                  .columns = static_cast<int>(columns)});
   });

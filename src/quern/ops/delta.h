@@ -14,13 +14,13 @@ struct RecurrentRun {
   int first, count;
   float* state;
   /// Where not null, the tokens may be taken back: the state is only read, and what brings it forward later is written
-  /// here, [count][floats of the op]; at most kMostVerifiedTokens of them.
+  /// here, count * (floats of the op) numbers; at most kMostVerifiedTokens tokens.
   float* journal = nullptr;
 };
 
-/// The first `count` tokens of such a run, at least one, are to stay.
+/// The first `kept` of such a run's tokens, at least one, are to stay.
 struct ReplayRun {
-  int count;
+  int kept, count;
   float* state;
   const float* journal;
 };
@@ -38,8 +38,7 @@ void causal_conv_replay(const Worker& worker, std::span<const ReplayRun> runs, i
 ///   k, q normalised to unit length (eps 1e-6 under the root), q scaled by 1/sqrt(key_width);  u = e^g Sᵀk, w = e^g
 ///   Sᵀq; δ = β (v − u);  out = w + (k·q) δ;  S ← e^g S + k δᵀ.
 /// One pass over S per token, tokens in order, for prompt and decode alike: the same bits however the tokens are cut.
-/// Workers split (head, columns of S). Journal: k [key_heads * key_width], δ [value_heads * value_width], e^g
-/// [value_heads], and a filling.
+/// Workers split (head, columns of S). Journal: k, δ and e^g of every token, head by head.
 struct DeltaArgs {
   std::span<const RecurrentRun> runs;  ///< state: [value_heads][key_width][value_width]
   const float* q;                      ///< [tokens, key_heads * key_width], row stride qkv_stride; likewise k and v

@@ -68,7 +68,7 @@ void verified(benchmark::State& state) {
   for (auto _ : state) {
     float* matrices = &s[layer++ % layers * kStateFloats];
     const RecurrentRun run{0, tokens, matrices, journal.data()};
-    const ReplayRun replay{tokens, matrices, journal.data()};
+    const ReplayRun replay{tokens, tokens, matrices, journal.data()};
     pool.run([&](const Worker& worker) {
       delta_rule(worker, kernels,
                  {.runs = {&run, 1},

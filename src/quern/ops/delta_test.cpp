@@ -106,7 +106,7 @@ TEST_P(CausalConv, tokens_taken_back_leave_no_trace) {
         auto expected = before;
         walk(shape, {x.begin(), x.begin() + kept * stride}, weight, expected, {1}, 1);
         auto replayed = before;
-        const ReplayRun replay = {kept, replayed.data(), journal.data()};
+        const ReplayRun replay = {kept, kTokens, replayed.data(), journal.data()};
         run_on(threads,
                [&](const Worker& worker) { causal_conv_replay(worker, {&replay, 1}, shape.kernel, channels); });
         EXPECT_EQ(replayed, expected) << kept << " kept, kernel " << shape.kernel;
@@ -239,7 +239,7 @@ TEST_P(DeltaRule, tokens_taken_back_leave_no_trace) {
           auto expected = start;
           walk(shape, first_of(shape, in, kept), expected, {1}, 1);
           auto replayed = start;
-          const ReplayRun replay = {kept, replayed.data(), journal.data()};
+          const ReplayRun replay = {kept, tokens, replayed.data(), journal.data()};
           run_on(threads, [&](const Worker& worker) {
             delta_replay(worker, kernels(),
                          {.runs = {&replay, 1},

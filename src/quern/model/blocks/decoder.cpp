@@ -87,7 +87,7 @@ class Decoder final : public Model {
       const Replay& run = runs[r];
       const float* journal = run.journal;
       for (int64_t i = 0; i < n_items; ++i) {
-        std::construct_at(&replays[i * n_runs + r], ReplayRun{run.kept, run.state[i].fixed, journal});
+        std::construct_at(&replays[i * n_runs + r], ReplayRun{run.kept, run.count, run.state[i].fixed, journal});
         journal += run.count * state_[i].journal_floats;
       }
     }

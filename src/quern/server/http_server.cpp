@@ -42,8 +42,6 @@ constexpr size_t kReadBytes = 64 << 10;
 constexpr size_t kPipelinedBytes = 64 << 10;
 // What the kernel keeps of an answer that is not read. It would grow to megabytes by itself and hide slow readers.
 constexpr int kSendBufferBytes = 256 << 10;
-// Bodies that are still coming, of all connections together.
-constexpr uint64_t kBodiesTogether = 256 << 20;
 // After the last answer of a connection its client may still be sending: closing at once would reset the connection,
 // and the answer might never be read. Bytes are thrown away until it closes, so long and so many.
 constexpr seconds kLingerTime{5};
@@ -233,7 +231,7 @@ size_t Connection::advance(std::string_view bytes) {
       phase_ = Phase::body;
       read_deadline_ = Clock::now() + core_.limits.body_idle_time;
       count_body(reader_->request().body.size());
-      if (core_.bodies > kBodiesTogether) refuse(503, "too many bodies are being sent at this time");
+      if (core_.bodies > core_.limits.bodies_bytes) refuse(503, "too many bodies are being sent at this time");
     }
     if (step == 0) break;
   }
@@ -292,7 +290,9 @@ void Connection::dispatch() {
 void Connection::refuse(int status, std::string_view message) {
   const std::string path = reader_ ? reader_->request().path : "";
   form_.keep_alive = false;
-  respond_now(core_.refusal(path, status, message));
+  HttpResponse response = core_.refusal(path, status, message);
+  if (status == 503) response.headers.emplace_back("Retry-After", "1");
+  respond_now(std::move(response));
 }
 
 void Connection::respond_now(HttpResponse response) {
@@ -398,10 +398,7 @@ void Connection::written(const error_code& error, size_t bytes) {
 // Ending.
 
 void Connection::turn_away() {
-  form_.keep_alive = false;
-  HttpResponse response = core_.refusal("", 503, "too many connections");
-  response.headers.emplace_back("Retry-After", "1");
-  respond_now(std::move(response));
+  refuse(503, "too many connections");
   wait_for_bytes();
 }
 
@@ -430,8 +427,8 @@ void Connection::close() {
   error_code ignored;
   socket_.close(ignored);
   count_body(0);
-  if (const auto answer = std::exchange(answer_, nullptr)) answer->client_gone();
   core_.remove(self);
+  if (const auto answer = std::exchange(answer_, nullptr)) answer->client_gone();
 }
 
 // The server.
@@ -538,8 +535,10 @@ void Core::begin_stop(milliseconds grace) {
 }
 
 void Core::close_all() {
-  const std::vector<std::shared_ptr<Connection>> all(connections.begin(), connections.end());
-  for (const auto& connection : all) connection->close();
+  while (!connections.empty()) {
+    const auto connection = *connections.begin();
+    connection->close();
+  }
 }
 
 HttpResponse Core::refusal(std::string_view path, int status, std::string_view message) const {
@@ -647,9 +646,9 @@ std::string HttpServer::url() const { return "http://" + shown(impl_->options.ho
 
 void HttpServer::run() {
   Core& core = *impl_;
-  core.accept();
-  for (bool done = false; !done;) {
+  for (bool accepting = false, done = false; !done;) {
     try {
+      if (!std::exchange(accepting, true)) core.accept();
       core.io.run();
       done = true;
     } catch (...) {

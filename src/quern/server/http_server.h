@@ -22,7 +22,7 @@ struct HttpServerOptions {
 };
 
 /// HTTP/1.1 on one thread (the caller of `run`): strict parsing, limits, timeouts, keep-alive, pipelining, answers in
-/// pieces, and notice of clients that go away. Boost.Beast inside; this header knows nothing of it.
+/// pieces, and notice of clients that go away. Boost inside; this header knows nothing of it.
 class HttpServer {
  public:
   /// `check` sees the head of a request before its body is read (`body` is empty then): an answer refuses it. `handle`
@@ -34,7 +34,8 @@ class HttpServer {
     std::function<HttpResponse(std::string_view path, int status, std::string_view message)> wrap_error;
   };
 
-  /// Binds and listens. A port that is taken is an error that names it.
+  /// Binds and listens. A port that is taken is an error that names it. Raises the process's limit of open files to
+  /// what the connections need, as far as it may.
   static Result<std::unique_ptr<HttpServer>> listen(HttpServerOptions options, Handlers handlers);
   ~HttpServer();
 
@@ -42,9 +43,10 @@ class HttpServer {
   std::string url() const;
   uint16_t port() const;
 
-  /// Serves until `stop` is done.
+  /// Serves until `stop` is done; once.
   void run();
-  /// Any thread: runs `task` on the server's thread, in the order of the calls.
+  /// Any thread: runs `task` on the server's thread, in the order of the calls. Tasks that come after the end are
+  /// dropped.
   void post(std::function<void()> task);
   /// The same after some time.
   void post_after(std::chrono::milliseconds delay, std::function<void()> task);

@@ -371,6 +371,21 @@ TEST_F(HttpServerTest, lets_a_client_read_why_its_body_was_refused) {
   EXPECT_EQ(status_of(ask(post("/echo", std::string(1001, 'a'), kClose))), 413);
 }
 
+TEST_F(HttpServerTest, bounds_the_bodies_that_come_at_the_same_time) {
+  start({.body_bytes = 3000, .bodies_bytes = 3000});
+  const std::string request = post("/echo", std::string(2500, 'a'), kClose);
+  Client first(server_->port()), second(server_->port());
+  first.send(std::string_view(request).substr(0, request.size() - 500));
+  std::this_thread::sleep_for(50ms);
+  second.send(std::string_view(request).substr(0, request.size() - 500));
+  const std::string answer = second.read_all();
+  EXPECT_EQ(status_of(answer), 503);
+  EXPECT_NE(answer.find("\r\nRetry-After: 1\r\n"), std::string::npos) << answer;
+  first.send(std::string(500, 'a'));
+  EXPECT_EQ(status_of(first.read_all()), 200);
+  EXPECT_EQ(status_of(ask(request)), 200);  // and the room is there again
+}
+
 TEST_F(HttpServerTest, asks_for_the_body_of_who_waits_for_that) {
   start();
   Client client(server_->port());
@@ -725,6 +740,7 @@ TEST(HttpServer, listens_where_it_is_told) {
   ASSERT_TRUE(any);
   EXPECT_EQ((*any)->url(), "http://0.0.0.0:" + std::to_string((*any)->port()));
   EXPECT_TRUE(Client((*any)->port()).connected());
+  EXPECT_TRUE(HttpServer::listen({.host = "localhost", .port = 0}, {}));
   const auto six = HttpServer::listen({.host = "::1", .port = 0}, {});
   if (!six) GTEST_SKIP() << "no IPv6 here: " << six.error().message;
   EXPECT_EQ((*six)->url(), "http://[::1]:" + std::to_string((*six)->port()));

@@ -48,7 +48,13 @@ void Answer::change(Change&& apply) {
     if (stage_ == Stage::ended) forgotten = std::exchange(on_gone_, nullptr);
     wake = !std::exchange(woken_, true);
   }
-  if (wake) wake_();
+  if (!wake) return;
+  try {
+    wake_();
+  } catch (...) {  // out of memory: the connection looks by itself now and then
+    const std::lock_guard lock(mutex_);
+    woken_ = false;
+  }
 }
 
 void Answer::respond(HttpResponse response) {
@@ -138,7 +144,11 @@ void Answer::client_gone() {
     pieces_ = {};
     gone = std::exchange(on_gone_, nullptr);
   }
-  if (gone) post_(std::move(gone));
+  try {
+    if (gone) post_(std::move(gone));
+  } catch (...) {
+    // Out of memory: who works for this client finds out at the end that nobody listens.
+  }
 }
 
 }  // namespace quern

@@ -1,10 +1,10 @@
 // SPDX-License-Identifier: Apache-2.0
 #pragma once
 
-#include <deque>
 #include <functional>
 #include <mutex>
 #include <utility>
+#include <vector>
 
 namespace quern {
 
@@ -24,14 +24,14 @@ class TaskQueue {
     signalled_ = true;
   }
 
-  std::deque<std::function<void()>> take() {
+  std::vector<std::function<void()>> take() {
     const std::lock_guard lock(mutex_);
     signalled_ = false;
     return std::exchange(tasks_, {});
   }
 
   void close() {
-    std::deque<std::function<void()>> dropped;  // outside the lock: what they own may post
+    std::vector<std::function<void()>> dropped;  // outside the lock: what they own may post
     const std::lock_guard lock(mutex_);
     signal_ = nullptr;
     dropped.swap(tasks_);
@@ -42,7 +42,7 @@ class TaskQueue {
   // guarded by mutex_
   std::function<void()> signal_;
   bool signalled_ = false;
-  std::deque<std::function<void()>> tasks_;
+  std::vector<std::function<void()>> tasks_;
 };
 
 }  // namespace quern

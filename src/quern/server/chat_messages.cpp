@@ -84,7 +84,8 @@ Json template_messages(Json messages) {
         for (Json& call : value.array())
           if (const Json* custom = field(call, "custom"); custom && !field(call, "function")) {
             const Json* input = field(*custom, "input");
-            Json function(Json::Object{{"name", *field(*custom, "name")}, {"arguments", input ? *input : Json("")}});
+            const Json arguments = Json::Object{{"input", input ? *input : Json("")}};  // as `add_custom_call` has it
+            Json function(Json::Object{{"name", *field(*custom, "name")}, {"arguments", arguments.dump()}});
             call.set("type", "function").set("function", std::move(function));
           }
     }

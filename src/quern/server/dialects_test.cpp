@@ -4,6 +4,7 @@
 
 #include <random>
 
+#include "quern/server/chat_messages.h"
 #include "quern/server/messages_input.h"
 #include "quern/server/ollama_input.h"
 #include "quern/server/responses_input.h"
@@ -127,7 +128,7 @@ TEST(Dialects, tell_the_same_conversation_as_the_same_messages) {
   ::quern::testing::FakeStore store;
   for (unsigned seed = 0; seed < 300; ++seed) {
     const Told told = Teller(seed).tell();
-    const std::string expected = told.chat.find("messages")->dump();
+    const std::string expected = template_messages(*told.chat.find("messages")).dump();
     const auto responses = response_prompt(told.responses, store, "");
     const auto anthropic = anthropic_prompt(told.anthropic);
     const auto ollama = messages_of_ollama(told.ollama);
@@ -137,6 +138,36 @@ TEST(Dialects, tell_the_same_conversation_as_the_same_messages) {
     EXPECT_EQ(ollama->dump(), expected) << seed;
     EXPECT_EQ(responses->variables, anthropic->variables) << seed;
   }
+}
+
+TEST(Dialects, are_read_as_the_same_tokens) {
+  for (unsigned seed = 0; seed < 20; ++seed) {
+    Told told = Teller(seed).tell();
+    ::quern::testing::TestServer server;
+    server.model->context = 100'000;
+    for (const auto& [path, body] : {std::pair<std::string_view, const Json*>{"/v1/chat/completions", &told.chat},
+                                     {"/v1/responses", &told.responses},
+                                     {"/v1/messages", &told.anthropic},
+                                     {"/api/chat", &told.ollama}})
+      ASSERT_EQ(server.post(path, body->dump())->response.status, 200) << path << body->dump();
+    ASSERT_EQ(server.model->requests.size(), 4u);
+    for (const Request& request : server.model->requests)
+      EXPECT_EQ(request.prompt, server.model->requests[0].prompt) << seed;
+  }
+}
+
+TEST(Dialects, calls_of_custom_tools_are_functions_with_one_argument) {
+  const auto chat = Json::parse(R"([{"role":"assistant","content":null,"tool_calls":[)"
+                                R"({"id":"c","type":"custom","custom":{"name":"patch","input":"*** \"a\""}}]}])");
+  const auto item = Json::parse(R"([{"type":"custom_tool_call","call_id":"c","name":"patch","input":"*** \"a\""}])");
+  Conversation out;
+  ASSERT_TRUE(add_response_input(*item, out));
+  const Json messages = out.take_messages();
+  const auto function = [](const Json& list) {
+    return list.array().at(0).find("tool_calls")->array().at(0).find("function")->dump();
+  };
+  EXPECT_EQ(function(messages), R"({"name":"patch","arguments":"{\"input\":\"*** \\\"a\\\"\"}"})");
+  EXPECT_EQ(function(messages), function(template_messages(*chat)));
 }
 
 TEST(Dialects, a_stored_turn_reads_as_if_spelled_out) {

@@ -5,8 +5,8 @@
 #include <utility>
 
 #include "quern/base/sha256.h"
+#include "quern/server/answer_facts.h"
 #include "quern/server/errors.h"
-#include "quern/server/random_id.h"
 
 namespace quern {
 namespace {
@@ -32,7 +32,7 @@ MessagesAnswer::MessagesAnswer(Options options, std::shared_ptr<ResponseWriter> 
     : options_(std::move(options)),
       writer_(std::move(writer)),
       events_(writer_, EventFormat::server_sent),
-      id_(random_id("msg_")) {}
+      id_(new_id("msg_")) {}
 
 void MessagesAnswer::emit(std::string_view type, Json::Object members) {
   if (!options_.stream) return;

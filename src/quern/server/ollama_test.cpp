@@ -84,6 +84,19 @@ TEST(Ollama, raw_continues_the_text) {
   EXPECT_EQ(server.model->requests[0].prompt, (std::vector<TokenId>{'a', 'b'}));
 }
 
+TEST(Ollama, a_suffix_asks_to_fill_in) {
+  TestServer server;
+  const Json whole = server.post("/api/generate", R"({"prompt":"ab","suffix":"yz","stream":false})")->json();
+  EXPECT_EQ(whole.find("response")->string(), "Hello world");
+  server.post("/v1/completions", R"({"prompt":"ab","suffix":"yz"})");
+  EXPECT_EQ(server.model->requests[0].prompt, server.model->requests[1].prompt);
+  TestServer without(/*fills_in=*/false);
+  const auto refused = without.post("/api/generate", R"({"prompt":"ab","suffix":"yz"})");
+  EXPECT_EQ(refused->response.status, 501);
+  EXPECT_NE(refused->json().find("error")->string().find("suffix"), std::string::npos);
+  EXPECT_EQ(without.post("/api/show", "{}")->json().find("capabilities")->dump(), R"(["completion","thinking"])");
+}
+
 TEST(Ollama, options_become_settings) {
   TestServer server;
   server.post("/api/chat", chat_with(R"(,"options":{"temperature":0.5,"top_k":7,"num_predict":3,"seed":9,)"

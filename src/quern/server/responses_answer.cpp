@@ -3,8 +3,8 @@
 
 #include <utility>
 
+#include "quern/server/answer_facts.h"
 #include "quern/server/errors.h"
-#include "quern/server/random_id.h"
 
 namespace quern {
 
@@ -45,7 +45,7 @@ Json ResponsesAnswer::item_object(const OpenItem& item, std::string_view status,
 }
 
 void ResponsesAnswer::open(ItemKind kind) {
-  item_ = OpenItem{kind, random_id(kind == ItemKind::reasoning ? "rs_" : "msg_"), ""};
+  item_ = OpenItem{kind, new_id(kind == ItemKind::reasoning ? "rs_" : "msg_"), ""};
   emit("response.output_item.added", {{"output_index", static_cast<int64_t>(output_.size())},
                                       {"item", item_object(*item_, "in_progress", /*with_content=*/false)}});
   if (kind == ItemKind::reasoning) return;  // its part has no events of its own

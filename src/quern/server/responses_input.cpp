@@ -3,10 +3,10 @@
 
 #include <algorithm>
 
+#include "quern/server/answer_facts.h"
 #include "quern/server/constraints.h"
 #include "quern/server/fields.h"
 #include "quern/server/members.h"
-#include "quern/server/random_id.h"
 #include "quern/server/settings.h"
 
 namespace quern {
@@ -221,7 +221,7 @@ Status add_response_input(const Json& input, Conversation& out) {
 Json::Array response_input_items(const Json& input) {
   if (input.is_string()) {
     Json part = Json::Object{{"type", "input_text"}, {"text", input}};
-    return {Json::Object{{"id", random_id("msg_")},
+    return {Json::Object{{"id", new_id("msg_")},
                          {"type", "message"},
                          {"status", "completed"},
                          {"role", "user"},
@@ -230,7 +230,7 @@ Json::Array response_input_items(const Json& input) {
   Json::Array items = input.array();
   for (Json& item : items) {
     if (!field(item, "type")) item.set("type", "message");
-    if (!field(item, "id")) item.set("id", random_id(*item.find("type") == Json("message") ? "msg_" : "item_"));
+    if (!field(item, "id")) item.set("id", new_id(*item.find("type") == Json("message") ? "msg_" : "item_"));
   }
   return items;
 }
@@ -242,6 +242,10 @@ Status check_response_extras(const Json& body) {
   if (const Json* background = field(body, "background"); background && background->boolean())
     return not_built("background");
   if (field(body, "conversation")) return not_built("conversation");
+  if (integer(body, "top_logprobs", 0) > 0) return not_built("top_logprobs");
+  if (const Json* include = field(body, "include"))
+    for (const Json& what : include->array())
+      if (what == Json("message.output_text.logprobs")) return not_built("include");
   if (tools) return not_built("tools");
   if (call) return not_built("tool_choice");
   if (format) return not_built("text.format");

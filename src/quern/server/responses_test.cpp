@@ -17,7 +17,7 @@ constexpr std::string_view kPath = "/v1/responses";
 std::string named(std::string text) {
   std::map<std::string, std::string> names;
   std::string out;
-  static const std::regex kId("(resp|msg|rs)_[0-9a-f]{32}");
+  static const std::regex kId("(resp|msg|rs)_[0-9a-z]{24}");
   auto at = text.cbegin();
   for (std::sregex_iterator match(text.begin(), text.end(), kId), end; match != end; ++match) {
     out.append(at, (*match)[0].first);
@@ -247,6 +247,8 @@ TEST(Responses, refusals_name_what_is_wrong) {
           {R"("input":"x","text":{"format":{"type":"json_schema","name":"n"}})", 400, "text.format.schema"},
           {R"("input":"x","text":{"format":{"type":"json_schema","name":"n","schema":{}}})", 501, "text.format"},
           {R"("input":"x","background":true)", 501, "background"},
+          {R"("input":"x","top_logprobs":3)", 501, "top_logprobs"},
+          {R"("input":"x","include":["message.output_text.logprobs"])", 501, "include"},
           {R"("input":"x","conversation":"conv_1")", 501, "conversation"},
       }) {
     TestServer server;

@@ -12,15 +12,12 @@ Status answer(const Exchange& exchange, Services& services) {
   const Json& body = exchange.body;
   QUERN_TRY(ChatPrompt prompt, anthropic_prompt(body));
   QUERN_TRY_STATUS(check_anthropic_extras(body));
-  const Json* name = field(body, "model");
-  QUERN_TRY(const std::shared_ptr<ServedModel> model, services.models.model(name ? name->string() : ""));
+  QUERN_TRY(const std::shared_ptr<ServedModel> model, named_model(body, services.models));
   QUERN_TRY(Request settings, request_settings(body, *model, exchange.owner));
   settings.max_tokens = field(body, "max_tokens")->integer();
   settings.stops = stop_texts(field(body, "stop_sequences"));
 
-  const Json* stream = field(body, "stream");
-  MessagesAnswer::Options options{
-      .path = exchange.http.path, .model = model->name(), .stream = stream && stream->boolean()};
+  MessagesAnswer::Options options{.path = exchange.http.path, .model = model->name(), .stream = flag(body, "stream")};
   Call call{.prompt = std::move(prompt), .settings = std::move(settings), .stream = options.stream};
   auto writer = std::make_shared<MessagesAnswer>(std::move(options), exchange.writer);
   run_call(model, std::move(call), std::move(writer), exchange.writer, services.executors);

@@ -10,8 +10,7 @@ namespace {
 Result<int64_t> count(const Json& body, Services& services) {
   QUERN_TRY(const ChatPrompt prompt, anthropic_prompt(body));
   QUERN_TRY_STATUS(check_anthropic_extras(body));
-  const Json* name = field(body, "model");
-  QUERN_TRY(const std::shared_ptr<ServedModel> model, services.models.model(name ? name->string() : ""));
+  QUERN_TRY(const std::shared_ptr<ServedModel> model, named_model(body, services.models));
   QUERN_TRY(const RenderedPrompt rendered, render_prompt(*model, prompt));
   return static_cast<int64_t>(rendered.ids.size());
 }

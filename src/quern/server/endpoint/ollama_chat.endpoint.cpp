@@ -26,8 +26,7 @@ Status answer(const Exchange& exchange, Services& services) {
   QUERN_TRY(Json messages, messages_of_ollama(body));
   QUERN_TRY(Json variables, think_variables(body));
   QUERN_TRY_STATUS(check_ollama_extras(body));
-  const Json* name = field(body, "model");
-  QUERN_TRY(const std::shared_ptr<ServedModel> model, services.models.model(name ? name->string() : ""));
+  QUERN_TRY(const std::shared_ptr<ServedModel> model, named_model(body, services.models));
   QUERN_TRY(Request settings, settings_of_ollama(body, *model, exchange.owner));
   if (messages.array().empty()) {
     HttpResponse response;
@@ -35,11 +34,10 @@ Status answer(const Exchange& exchange, Services& services) {
     exchange.writer->respond(std::move(response));
     return {};
   }
-  const Json* stream = field(body, "stream");
   OllamaAnswer::Options options{.path = exchange.http.path,
                                 .model = model->name(),
                                 .form = OllamaAnswer::Form::chat,
-                                .stream = !stream || stream->boolean(),
+                                .stream = flag(body, "stream", true),
                                 .started = started};
   Call call{.prompt = ChatPrompt{.messages = std::move(messages), .variables = std::move(variables)},
             .settings = std::move(settings),

@@ -1,9 +1,10 @@
 // SPDX-License-Identifier: Apache-2.0
-#include "quern/server/constraints.h"
 #include "quern/server/endpoint.h"
+#include "quern/server/fill_in.h"
 #include "quern/server/ollama_answer.h"
 #include "quern/server/ollama_fields.h"
 #include "quern/server/ollama_input.h"
+#include "quern/server/prompts.h"
 #include "quern/server/services.h"
 
 namespace quern {
@@ -31,7 +32,7 @@ Status answer(const Exchange& exchange, Services& services) {
   const Json& body = exchange.body;
   QUERN_TRY(Json variables, think_variables(body));
   QUERN_TRY_STATUS(check_ollama_extras(body));
-  QUERN_TRY(const std::shared_ptr<ServedModel> model, services.models.model(text_of(body, "model")));
+  QUERN_TRY(const std::shared_ptr<ServedModel> model, named_model(body, services.models));
   QUERN_TRY(Request settings, settings_of_ollama(body, *model, exchange.owner));
   const std::string prompt = text_of(body, "prompt"), suffix = text_of(body, "suffix");
   if (prompt.empty() && suffix.empty()) {
@@ -40,12 +41,12 @@ Status answer(const Exchange& exchange, Services& services) {
     exchange.writer->respond(std::move(response));
     return {};
   }
-  const Json *stream = field(body, "stream"), *raw = field(body, "raw");
-  Call call{.settings = std::move(settings), .stream = !stream || stream->boolean()};
-  if (!suffix.empty()) return not_built("suffix");
-  if (raw && raw->boolean()) {
-    call.prompt = std::vector<std::vector<TokenId>>{
-        model->tokenizer().encode(prompt, {.add_special = true, .parse_special = true})};
+  Call call{.settings = std::move(settings), .stream = flag(body, "stream", true)};
+  if (!suffix.empty() || flag(body, "raw")) {
+    QUERN_TRY(auto ids, suffix.empty()
+                            ? prompt_ids(prompt, *model, "prompt")
+                            : fill_in_ids(model->tokenizer(), {.prefix = prompt, .suffix = suffix}, "suffix"));
+    call.prompt = std::vector<std::vector<TokenId>>{std::move(ids)};
     call.split_reasoning = false;
   } else {
     call.prompt = ChatPrompt{.messages = messages_of_ollama_prompt(body), .variables = std::move(variables)};

@@ -5,6 +5,7 @@
 #include "quern/server/event_stream.h"
 #include "quern/server/ollama_models.h"
 #include "quern/server/services.h"
+#include "quern/server/settings.h"
 
 namespace quern {
 namespace {
@@ -28,8 +29,7 @@ void handle(Exchange exchange, Services& services) {
                                   "fetches others",
                                   name ? found_text(*name) : "nothing"));
   const Json done = Json::Object{{"status", "success"}};
-  const Json* stream = field(exchange.body, "stream");
-  if (stream && !stream->boolean()) {
+  if (!flag(exchange.body, "stream", true)) {
     HttpResponse response;
     response.body = done.dump();
     return exchange.writer->respond(std::move(response));

@@ -2,6 +2,7 @@
 #include <array>
 
 #include "quern/server/endpoint.h"
+#include "quern/server/fill_in.h"
 #include "quern/server/ollama_models.h"
 #include "quern/server/services.h"
 
@@ -33,7 +34,7 @@ std::string template_text(const ModelCard& card) {
 
 Json capabilities(const ModelCard& card, std::string_view chat_template) {
   Json::Array out{"completion"};
-  if (card.loaded && card.loaded->tokenizer().find("<|fim_prefix|>")) out.push_back("insert");
+  if (card.loaded && fill_in_ids(card.loaded->tokenizer(), {}, "suffix")) out.push_back("insert");
   if (chat_template.find("<think>") != chat_template.npos) out.push_back("thinking");
   return out;
 }

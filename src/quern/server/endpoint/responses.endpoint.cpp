@@ -1,11 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
-#include <cmath>
 #include <cstdlib>
-#include <ctime>
 
+#include "quern/server/answer_facts.h"
 #include "quern/server/endpoint.h"
-#include "quern/server/members.h"
-#include "quern/server/random_id.h"
 #include "quern/server/responses_answer.h"
 #include "quern/server/responses_fields.h"
 #include "quern/server/responses_input.h"
@@ -28,9 +25,9 @@ Json begun_response(const Json& body, const Request& settings, const std::string
   if (const Json* given = field(body, "reasoning"))
     for (const auto& [name, value] : given->object()) reasoning.set(name, value);
   return Json::Object{
-      {"id", random_id("resp_")},
+      {"id", new_id("resp_")},
       {"object", "response"},
-      {"created_at", static_cast<int64_t>(std::time(nullptr))},
+      {"created_at", unix_time()},
       {"status", "in_progress"},
       {"background", false},
       {"error", nullptr},
@@ -61,15 +58,14 @@ Status answer(const Exchange& exchange, Services& services) {
   const Json& body = exchange.body;
   QUERN_TRY(ChatPrompt prompt, response_prompt(body, services.responses, exchange.owner));
   QUERN_TRY_STATUS(check_response_extras(body));
-  const std::string name = member_or(body, "model", "").string();
-  QUERN_TRY(const std::shared_ptr<ServedModel> model, services.models.model(name));
+  QUERN_TRY(const std::shared_ptr<ServedModel> model, named_model(body, services.models));
   QUERN_TRY(Request settings, request_settings(body, *model, exchange.owner));
-  if (const Json* most = field(body, "max_output_tokens")) settings.max_tokens = most->integer();
+  settings.max_tokens = integer(body, "max_output_tokens", -1);
 
   ResponsesAnswer::Options options{.path = exchange.http.path,
                                    .response = begun_response(body, settings, model->name()),
-                                   .stream = member_or(body, "stream", false).boolean()};
-  if (member_or(body, "store", true).boolean())
+                                   .stream = flag(body, "stream")};
+  if (flag(body, "store", true))
     options.keep = [&stored = services.responses, owner = exchange.owner,
                     items = response_input_items(*field(body, "input"))](const Json& response) {
       stored.put(owner, response.find("id")->string(), Json::Object{{"response", response}, {"input", items}});

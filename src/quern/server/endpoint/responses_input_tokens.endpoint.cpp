@@ -11,8 +11,7 @@ Result<int64_t> count(const Exchange& exchange, Services& services) {
   const Json& body = exchange.body;
   QUERN_TRY(const ChatPrompt prompt, response_prompt(body, services.responses, exchange.owner));
   QUERN_TRY_STATUS(check_response_extras(body));
-  const Json* name = field(body, "model");
-  QUERN_TRY(const std::shared_ptr<ServedModel> model, services.models.model(name ? name->string() : ""));
+  QUERN_TRY(const std::shared_ptr<ServedModel> model, named_model(body, services.models));
   QUERN_TRY(const RenderedPrompt rendered, render_prompt(*model, prompt));
   return static_cast<int64_t>(rendered.ids.size());
 }

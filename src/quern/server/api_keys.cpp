@@ -54,11 +54,11 @@ std::optional<Error> read_keys(std::string_view text, std::vector<std::string>& 
     text.remove_prefix(std::min(end + 1, text.size()));
     if (key.empty()) continue;
     if (!fits_a_header(key))
-      return make_error(ErrorCode::invalid_argument,
+      return make_error(ErrorCode::corrupt_data,
                         "line {}: expected a key of printable ASCII without blanks, found other characters", line);
     hashes.push_back(hash_of(key));
   }
-  if (hashes.empty()) return make_error(ErrorCode::invalid_argument, "expected a key on a line of its own, found none");
+  if (hashes.empty()) return make_error(ErrorCode::corrupt_data, "expected a key on a line of its own, found none");
   return std::nullopt;
 }
 

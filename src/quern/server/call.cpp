@@ -17,6 +17,10 @@ using Clock = std::chrono::steady_clock;
 /// Half of what `AnswerWriter::alive` promises: the longest silence is the time between two looks and this.
 constexpr int kLookMilliseconds = 400;
 
+/// Between two pieces of a stream: more tokens that come meanwhile go with the next one. Faster than anybody reads, and
+/// the cores that would write, send and parse each token by itself are the ones that compute them.
+constexpr int kPaceMilliseconds = 30;
+
 Error no_memory() { return {ErrorCode::out_of_memory, "the server has no memory for this request now"}; }
 
 /// What an engine tells of one choice, on its way to the server's thread.
@@ -70,15 +74,16 @@ class CallRun : public std::enable_shared_from_this<CallRun> {
   }
 
   /// From an engine's thread: at most one task is on its way to the server's thread at a time, whatever comes until it
-  /// runs goes with it.
+  /// runs goes with it. A token waits for its pace, and without a stream for the end; all else is passed on at once.
   void push(Event event) {
-    bool first = false;
+    const bool token = event.kind == Event::Kind::token;
     {
       const std::lock_guard lock(mutex_);
       inbox_.push_back(std::move(event));
-      first = !std::exchange(posted_, true);
+      if (token ? next_drain_ != Drain::none || !call_.stream : next_drain_ == Drain::posted) return;
+      next_drain_ = Drain::posted;
     }
-    if (first) executors_.serve([self = shared_from_this()] { self->drain(); });
+    executors_.serve([self = shared_from_this()] { self->drain(); });
   }
 
  private:
@@ -150,13 +155,26 @@ class CallRun : public std::enable_shared_from_this<CallRun> {
     {
       const std::lock_guard lock(mutex_);
       events.swap(inbox_);
-      posted_ = false;
+      next_drain_ = call_.stream && !events.empty() ? Drain::timed : Drain::none;
     }
+    if (events.empty()) return;
+    if (call_.stream)
+      executors_.later(kPaceMilliseconds, [weak = weak_from_this()] {
+        if (const auto self = weak.lock()) self->drain_if_timed();
+      });
     guarded([&] {
       for (Event& event : events)
         if (!over_) take(event);
       for (size_t i = 0; i < choices_.size() && !over_; ++i) pass_on(static_cast<int>(i));
     });
+  }
+
+  void drain_if_timed() {
+    {
+      const std::lock_guard lock(mutex_);
+      if (next_drain_ != Drain::timed) return;
+    }
+    drain();
   }
 
   void take(Event& event) {
@@ -278,8 +296,9 @@ class CallRun : public std::enable_shared_from_this<CallRun> {
   bool over_ = false;
 
   std::mutex mutex_;
-  std::vector<Event> inbox_;                  // guarded by mutex_
-  bool posted_ = false;                       // guarded by mutex_
+  std::vector<Event> inbox_;  // guarded by mutex_
+  enum class Drain : uint8_t { none, timed, posted };
+  Drain next_drain_ = Drain::none;            // guarded by mutex_
   bool left_ = false;                         // guarded by mutex_
   std::vector<std::optional<uint64_t>> ids_;  // guarded by mutex_; empty once left
 };

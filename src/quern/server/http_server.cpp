@@ -611,7 +611,7 @@ Status open(Core& core) {
       ok(acceptor.bind(endpoint, error)))
     ok(acceptor.listen(kBacklog, error));
   if (error)
-    return make_error(ErrorCode::invalid_argument, "{}: cannot listen: {}", shown(core.options.host, core.options.port),
+    return make_error(ErrorCode::internal, "{}: cannot listen: {}", shown(core.options.host, core.options.port),
                       error.message());
   watch_for_dead_peers(acceptor);
   acceptor.non_blocking(true, error);

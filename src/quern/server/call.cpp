@@ -19,7 +19,7 @@ constexpr int kLookMilliseconds = 400;
 
 /// Between two pieces of a stream: more tokens that come meanwhile go with the next one. Faster than anybody reads, and
 /// the cores that would write, send and parse each token by itself are the ones that compute them.
-constexpr int kPaceMilliseconds = 30;
+constexpr int kPaceMilliseconds = 50;
 
 Error no_memory() { return {ErrorCode::out_of_memory, "the server has no memory for this request now"}; }
 

@@ -55,7 +55,7 @@ void EngineCore::add(uint64_t id, Request request, std::shared_ptr<RequestListen
     end.error = std::move(good).error();
     return listener->on_end(end, {});
   }
-  counted_.prompt_tokens += static_cast<int64_t>(request.prompt.size());
+  if (request.counts_prompt) counted_.prompt_tokens += static_cast<int64_t>(request.prompt.size());
   waiting_.push_back(std::make_unique<ActiveRequest>(id, std::move(request), std::move(listener), state_, tokenizer_,
                                                      n_vocab_, options_.context,
                                                      options_.speculate ? &costs_ : nullptr));
@@ -118,11 +118,29 @@ void EngineCore::give_place(Active request) {
       request->sequence.restore(hit.state);
       request->cursor = std::move(hit.cursor);
     }
-    counted_.cached_tokens += request->found_cached(hit.state.length);
+    const int64_t found = request->found_cached(hit.state.length);
+    if (wanted.counts_prompt) counted_.cached_tokens += found;
+    if (options_.report_misses) report_miss(*request, hit);
     request->tell_progress();
   }
   const auto place = std::ranges::find_if(running_, [&](const Active& r) { return r->id() > request->id(); });
   running_.insert(place, std::move(request));
+}
+
+void EngineCore::report_miss(const ActiveRequest& request, const PrefixCache::Hit& hit) {
+  if (!hit.fork) return;
+  const auto& starts = request.request().checkpoints;
+  PrefixMiss miss;
+  miss.request = request.id();
+  miss.owner = request.request().owner;
+  miss.prompt_tokens = static_cast<int64_t>(request.request().prompt.size());
+  miss.cached_tokens = hit.state.length;
+  miss.position = hit.fork->position;
+  miss.known_id = hit.fork->known_id;
+  miss.prompt_id = request.ids()[static_cast<size_t>(miss.position)];
+  const auto begun = std::ranges::count_if(starts, [&](int64_t start) { return start <= miss.position; });
+  miss.message = std::max<int64_t>(0, begun - 1);
+  misses_.push_back(std::move(miss));
 }
 
 /// Where a step that would read `tokens` ends: earlier where a prefix is worth coming back to.

@@ -7,6 +7,7 @@
 #include <memory>
 #include <span>
 #include <string>
+#include <utility>
 #include <vector>
 
 #include "quern/engine/active_request.h"
@@ -21,6 +22,7 @@ struct CoreOptions {
   int parallel = 8;              ///< requests that have a place at the same time, at least 1
   int64_t context = 0;           ///< tokens of one request
   int64_t step_tokens = 512;     ///< of prompts in one step at the most
+  bool report_misses = false;    ///< see `take_misses`
   bool speculate = true;         ///< draft from what was said before, where it pays
   PrefixStore* store = nullptr;  ///< the prefix cache's; null: memory only. Must outlive the core
   /// Seconds from any start, never going back: for the length of steps only, never for what comes out.
@@ -56,6 +58,8 @@ class EngineCore {
   bool step();
 
   EngineFacts facts() const;
+  /// Where prompts went another way than what was known, since the last call; with `report_misses` only.
+  std::vector<PrefixMiss> take_misses() { return std::exchange(misses_, {}); }
 
  private:
   using Active = std::unique_ptr<ActiveRequest>;
@@ -72,6 +76,7 @@ class EngineCore {
   // Steps.
   bool run_step();
   bool run_hidden(ActiveRequest& request);
+  void report_miss(const ActiveRequest& request, const PrefixCache::Hit& hit);
   int64_t next_stop(const ActiveRequest& request, int64_t tokens) const;
   struct Taker;
   std::vector<Taker> takers();
@@ -90,6 +95,7 @@ class EngineCore {
   StepCosts costs_;                      // of steps that only decode
   std::list<Active> waiting_, running_;  // both by arrival
   EngineFacts counted_;                  // its totals
+  std::vector<PrefixMiss> misses_;
 };
 
 }  // namespace quern

@@ -9,6 +9,9 @@
 namespace quern {
 namespace {
 
+/// Reports of misses that are kept.
+constexpr size_t kMisses = 256;
+
 double seconds() { return std::chrono::duration<double>(std::chrono::steady_clock::now().time_since_epoch()).count(); }
 
 void end_with(const std::shared_ptr<RequestListener>& listener, const Error& error) {
@@ -29,10 +32,11 @@ Result<std::unique_ptr<Engine>> Engine::start(std::unique_ptr<LoadedModel> model
 }
 
 Engine::Engine(std::unique_ptr<LoadedModel> model, std::unique_ptr<PrefixStore> store, const EngineOptions& options)
-    : model_(std::move(model)), store_(std::move(store)) {
+    : options_(options), model_(std::move(model)), store_(std::move(store)) {
   CoreOptions core;
   core.parallel = options.parallel;
   core.context = model_->context().tokens;
+  core.report_misses = options.report_misses;
   core.speculate = options.speculate;
   core.store = store_.get();
   core.clock = seconds;
@@ -58,6 +62,9 @@ uint64_t Engine::submit(Request request, std::shared_ptr<RequestListener> listen
     const std::scoped_lock lock(mutex_);
     id = ++last_id_;
     stopped = stopped_;
+    if (!stopped && waiting() >= options_.queue)
+      stopped = make_error(ErrorCode::out_of_memory, "{} requests wait already: expected at most {}", waiting(),
+                           options_.queue);
     if (!stopped) arrivals_.push_back({id, std::move(request), listener});
   }
   if (stopped)
@@ -89,6 +96,21 @@ EngineFacts Engine::facts() const {
   return facts_;
 }
 
+int64_t Engine::waiting() const { return facts_.waiting + std::ssize(arrivals_); }
+
+bool Engine::full() const {
+  const std::scoped_lock lock(mutex_);
+  return waiting() >= options_.queue;
+}
+
+std::vector<PrefixMiss> Engine::prefix_misses(std::string_view owner) const {
+  const std::scoped_lock lock(mutex_);
+  std::vector<PrefixMiss> out;
+  for (const PrefixMiss& miss : misses_)
+    if (miss.owner == owner) out.push_back(miss);
+  return out;
+}
+
 bool Engine::idle() const {
   const std::scoped_lock lock(mutex_);
   return arrivals_.empty() && facts_.running + facts_.waiting == 0;
@@ -103,6 +125,8 @@ bool Engine::take_in(bool busy) {
   {
     std::unique_lock lock(mutex_);
     facts_ = core_->facts();
+    for (PrefixMiss& miss : core_->take_misses()) misses_.push_back(std::move(miss));
+    while (misses_.size() > kMisses) misses_.pop_front();
     const auto something = [&] {
       return ends_ || !arrivals_.empty() || !cancelled_.empty() || (stopped_ && facts_.running + facts_.waiting > 0);
     };

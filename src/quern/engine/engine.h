@@ -3,11 +3,13 @@
 
 #include <condition_variable>
 #include <cstdint>
+#include <deque>
 #include <filesystem>
 #include <functional>
 #include <memory>
 #include <mutex>
 #include <optional>
+#include <string_view>
 #include <thread>
 #include <utility>
 #include <vector>
@@ -22,6 +24,8 @@ namespace quern {
 
 struct EngineOptions {
   int parallel = 8;                      ///< requests that decode at the same time; more wait
+  int64_t queue = 512;                   ///< requests that may wait for a place; beyond it `full`
+  bool report_misses = false;            ///< see `prefix_misses`
   bool speculate = true;                 ///< draft from what was said before, where it pays
   std::filesystem::path cache_dir;       ///< the prefix cache's disk tier; empty: none
   int64_t cache_dir_bytes = 10LL << 30;  ///< what that may take
@@ -49,6 +53,10 @@ class Engine {
   EngineFacts facts() const;
   /// Nobody runs or waits.
   bool idle() const;
+  /// As many requests wait as may: better not to submit more now. One that comes all the same ends with an error.
+  bool full() const;
+  /// Where the latest prompts of an owner went another way than what was known; the oldest first.
+  std::vector<PrefixMiss> prefix_misses(std::string_view owner) const;
   /// The disk tier's last failure; serving goes on without it.
   std::optional<Error> cache_error() const;
 
@@ -59,10 +67,12 @@ class Engine {
     Request request;
     std::shared_ptr<RequestListener> listener;
   };
+  int64_t waiting() const;  // under mutex_
   void work();
   /// Waits for something to do where `busy` is false; false: the end.
   bool take_in(bool busy);
 
+  const EngineOptions options_;
   std::unique_ptr<LoadedModel> model_;  // constant after construction
   std::unique_ptr<PrefixStore> store_;  // constant after construction
   std::unique_ptr<EngineCore> core_;    // engine thread only, once it runs
@@ -74,6 +84,7 @@ class Engine {
   std::optional<Error> stopped_;     // guarded by mutex_
   bool ends_ = false;                // guarded by mutex_
   uint64_t last_id_ = 0;             // guarded by mutex_
+  std::deque<PrefixMiss> misses_;    // guarded by mutex_
   EngineFacts facts_;                // guarded by mutex_
   std::thread thread_;
 };

@@ -260,6 +260,19 @@ PrefixCache::Path PrefixCache::follow(Block& root, std::span<const int32_t> ids,
   return path;
 }
 
+/// The most that a child of `block` has in common with the ids behind it.
+std::optional<PrefixCache::Hit::Fork> PrefixCache::fork_behind(const Block& block, std::span<const int32_t> ids) {
+  std::optional<Hit::Fork> fork;
+  const auto rest = ids.subspan(std::min<size_t>(block.depth * kKvPageTokens, ids.size()));
+  for (const auto& child : block.children) {
+    const auto [known, wanted] = std::ranges::mismatch(child->ids, rest);
+    if (known == child->ids.end() || wanted == rest.end()) continue;
+    const int64_t position = block.depth * kKvPageTokens + (known - child->ids.begin());
+    if (!fork || position > fork->position) fork = {position, *known};
+  }
+  return fork;
+}
+
 /// Whether a sequence could go on after the first `depth` blocks, with what is here and in the store.
 bool PrefixCache::resumes(const Path& path, int64_t depth) const {
   const auto has = [&](int64_t d, Part part) {
@@ -308,18 +321,22 @@ Checkpoint PrefixCache::checkpoint(const Path& path, int64_t depth) const {
 PrefixCache::Hit PrefixCache::find(std::string_view owner_name, std::span<const int32_t> ids, int64_t most) {
   collect();
   Block& root = owner(owner_name).root;
+  Hit hit;
   for (int64_t limit = std::min(most, static_cast<int64_t>(ids.size())) / kKvPageTokens; limit > 0;) {
     Path path = follow(root, ids, limit);
     int64_t depth = path.known();
     while (depth > 0 && !resumes(path, depth)) --depth;
-    if (depth == 0) return {};
+    if (depth == 0) break;
     if (bring_in(path, ids, depth)) {
       touch(*path.blocks[depth]);
-      return {checkpoint(path, depth), Cursor(path.blocks[depth])};
+      hit.state = checkpoint(path, depth);
+      hit.cursor = Cursor(path.blocks[depth]);
+      break;
     }
     limit = depth - 1;
   }
-  return {};
+  hit.fork = fork_behind(*follow(root, ids, static_cast<int64_t>(ids.size()) / kKvPageTokens).blocks.back(), ids);
+  return hit;
 }
 
 bool PrefixCache::stored(const StoreKey& key, Part part) const {

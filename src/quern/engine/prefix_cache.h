@@ -6,6 +6,7 @@
 #include <map>
 #include <memory>
 #include <mutex>
+#include <optional>
 #include <span>
 #include <string>
 #include <string_view>
@@ -57,6 +58,12 @@ class PrefixCache {
   struct Hit {
     Checkpoint state;  ///< length 0: nothing was found
     Cursor cursor;
+    /// Where the tokens left what is known, if something else is known from there on.
+    struct Fork {
+      int64_t position;
+      int32_t known_id;
+    };
+    std::optional<Fork> fork;
   };
   /// The longest known prefix of `ids`, of at most `most` tokens, that a sequence can go on from.
   Hit find(std::string_view owner, std::span<const int32_t> ids, int64_t most);
@@ -101,6 +108,7 @@ class PrefixCache {
   std::span<const int> items(Part part) const { return items_[static_cast<int>(part)]; }
 
   struct Path;
+  static std::optional<Hit::Fork> fork_behind(const Block& block, std::span<const int32_t> ids);
   Path follow(Block& root, std::span<const int32_t> ids, int64_t limit) const;
   bool resumes(const Path& path, int64_t depth) const;
   bool bring_in(Path& path, std::span<const int32_t> ids, int64_t depth);

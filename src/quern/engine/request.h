@@ -30,6 +30,7 @@ struct Request {
   int priority = 0;              ///< lower first
   std::string owner;             ///< whose cached prefixes it shares, and with whom it shares fairly; empty is one too
   bool use_cache = true;         ///< false: neither reads nor keeps prefixes
+  bool counts_prompt = true;     ///< false: another answer to a prompt that was counted with the first
   std::vector<int64_t> checkpoints;  ///< lengths of the prompt worth coming back to: where its messages begin
 };
 
@@ -45,6 +46,16 @@ struct Usage {
   int64_t cached_tokens = 0;  ///< of these, found in the prefix cache; always fewer
   int64_t completion_tokens = 0;
   int64_t drafted_tokens = 0, accepted_tokens = 0;  ///< by speculation
+};
+
+/// Where a prompt went another way than one that was read before: ids only, no text.
+struct PrefixMiss {
+  uint64_t request = 0;  ///< rising
+  std::string owner;
+  int64_t prompt_tokens = 0, cached_tokens = 0;
+  int64_t position = 0;                 ///< of the first token that differs, from 0
+  TokenId known_id = 0, prompt_id = 0;  ///< there
+  int64_t message = 0;                  ///< it stands in, from 0; what comes before the first message counts as that
 };
 
 struct RequestEnd {

@@ -100,6 +100,11 @@ class CallRun : public std::enable_shared_from_this<CallRun> {
     } else {
       prompts_ = std::move(std::get<1>(call_.prompt));
     }
+    if (model_->full()) {
+      Refusal later = Error{ErrorCode::out_of_memory, "too many requests wait for an answer: try again later"};
+      later.status = 429;
+      return later;
+    }
     const bool writes = call_.settings.max_tokens != 0 && !call_.settings.embedding;
     for (const auto& prompt : prompts_) {
       const auto tokens = static_cast<int64_t>(prompt.size());
@@ -345,6 +350,7 @@ void CallRun::submit(int first, int count) {
     }
     Request request = call_.settings;
     request.prompt = prompts_[static_cast<size_t>(index / call_.n)];
+    request.counts_prompt = index % call_.n == 0;
     request.sampling.seed += static_cast<uint64_t>(index % call_.n);
     const uint64_t id = model_->submit(std::move(request), std::make_shared<ChoiceListener>(shared_from_this(), index));
     bool late = false;

@@ -104,6 +104,7 @@ Refusal::Refusal(Overflow o)
       overflow(o) {}
 
 int status_of(const Refusal& refusal) {
+  if (refusal.status != 0) return refusal.status;
   switch (refusal.error.code) {
     case ErrorCode::invalid_argument:
       return 400;

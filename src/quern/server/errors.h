@@ -26,6 +26,7 @@ struct Overflow {
 struct Refusal {
   Error error;
   std::optional<Overflow> overflow = {};
+  int status = 0;          ///< in place of the one that follows from the error's code
   std::string param = {};  ///< the field at fault; empty: the one that leads `error.message`, if any does
 
   Refusal(Error e) : error(std::move(e)) {}  // NOLINT(google-explicit-constructor)

@@ -28,6 +28,7 @@ class EngineHost::Hosted : public ServedModel {
   uint64_t submit(Request request, std::shared_ptr<RequestListener> listener) override {
     return engine_->submit(std::move(request), std::move(listener));
   }
+  bool full() const override { return engine_->full(); }
   void cancel(uint64_t id) override { engine_->cancel(id); }
 
   Engine& engine() { return *engine_; }
@@ -170,6 +171,25 @@ Result<std::shared_ptr<ServedModel>> EngineHost::model(std::string_view name) {
   if (stopped_) hosted->engine().stop(*stopped_);
   slot->loaded = hosted;
   return std::shared_ptr<ServedModel>(std::move(hosted));
+}
+
+std::optional<Json> EngineHost::prefix_misses(std::string_view owner) {
+  if (!options_.engine.report_misses) return std::nullopt;
+  Json::Array out;
+  const std::scoped_lock lock(mutex_);
+  for (const Slot& slot : slots_) {
+    if (!slot.loaded) continue;
+    for (const PrefixMiss& miss : slot.loaded->engine().prefix_misses(owner))
+      out.push_back(Json::Object{{"model", slot.entry.name},
+                                 {"request", miss.request},
+                                 {"prompt_tokens", miss.prompt_tokens},
+                                 {"cached_tokens", miss.cached_tokens},
+                                 {"position", miss.position},
+                                 {"message", miss.message},
+                                 {"known_id", miss.known_id},
+                                 {"prompt_id", miss.prompt_id}});
+  }
+  return out;
 }
 
 std::string EngineHost::metrics() {

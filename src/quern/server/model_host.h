@@ -41,6 +41,7 @@ class EngineHost : public ModelHost {
 
   std::vector<ModelCard> models() override;
   Result<std::shared_ptr<ServedModel>> model(std::string_view name) override;
+  std::optional<Json> prefix_misses(std::string_view owner) override;
   std::string metrics() override;
   bool healthy() override { return true; }
 

@@ -28,6 +28,8 @@ class ServedModel {
   virtual const ModelInfo& info() const = 0;
   virtual int64_t context_tokens() const = 0;  ///< of one request
 
+  /// So many requests wait that another should come later.
+  virtual bool full() const { return false; }
   /// Queues a request and returns what `cancel` takes. A request that cannot be served ends with its error.
   virtual uint64_t submit(Request request, std::shared_ptr<RequestListener> listener) = 0;
   /// The request ends as cancelled within a step; one that has ended or never was: nothing.

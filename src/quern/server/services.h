@@ -34,6 +34,9 @@ class ModelHost {
   /// With one model any name is its name, and no name too; else an unknown one is not_found and lists the names. Loads
   /// what is not in memory, and makes room for it: may take long.
   virtual Result<std::shared_ptr<ServedModel>> model(std::string_view name) = 0;
+  /// Where prompts of an owner went another way than what was known (Engine::prefix_misses), of all models: an array of
+  /// objects; nothing where that is not reported.
+  virtual std::optional<Json> prefix_misses(std::string_view owner) = 0;
   /// Prometheus text of all engines.
   virtual std::string metrics() = 0;
   /// False once an engine has failed for good: /health says so.

@@ -300,6 +300,7 @@ class FakeHost : public ModelHost {
   Result<std::shared_ptr<ServedModel>> model(std::string_view) override {
     return std::static_pointer_cast<ServedModel>(model_);
   }
+  std::optional<Json> prefix_misses(std::string_view) override { return std::nullopt; }
   std::string metrics() override { return "# TYPE quern_requests_running gauge\nquern_requests_running 0\n"; }
   bool healthy() override { return true; }
 

@@ -81,6 +81,10 @@ constexpr OptionSpec kOptions[] = {
      .help = "Let pages of this origin, such as https://chat.example.com, ask.",
      .type = OptionType::text,
      .repeatable = true},
+    {.name = "--report-misses",
+     .help =
+         "Tell at /debug/prefix-misses where a prompt went another way than what was read before: position and token "
+         "ids, no text."},
     {.name = "--no-sandbox", .help = "Keep files and connections open to the process that it does not need."},
 };
 constexpr Example kExamples[] = {
@@ -136,6 +140,7 @@ Result<HostOptions> host_options(const Arguments& arguments) {
   QUERN_TRY(out.load, load_options(arguments));
   out.engine.parallel = static_cast<int>(arguments.integer("--parallel").value_or(out.engine.parallel));
   out.load.shared_by = out.engine.parallel;
+  out.engine.report_misses = arguments.has("--report-misses");
   out.engine.speculate = arguments.text("--speculate").value_or("auto") == "auto";
   if (const auto dir = arguments.text("--cache-dir")) out.engine.cache_dir = *dir;
   out.engine.cache_dir_bytes = arguments.size("--cache-size").value_or(out.engine.cache_dir_bytes);

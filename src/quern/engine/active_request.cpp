@@ -4,6 +4,7 @@
 #include <algorithm>
 #include <cmath>
 #include <limits>
+#include <new>
 #include <utility>
 
 namespace quern {
@@ -28,16 +29,20 @@ ActiveRequest::ActiveRequest(uint64_t id, Request request, std::shared_ptr<Reque
       n_vocab_(n_vocab),
       ids_(request_.prompt),
       limit_(tokens_to_draw(request_, context_tokens)),
-      sampler_(request_.sampling, n_vocab),
       decoder_(tokenizer),
-      stops_(request_.stops) {
-  for (const TokenId token : request_.prompt) sampler_.accept(token);
+      stops_(request_.stops),
+      costs_(costs) {
   usage_.prompt_tokens = length();
-  if (costs && limit_ > 1) {
-    drafter_.emplace(*costs);
-    drafter_->append(request_.prompt);
-  }
   if (request_.prompt_logprobs) prompt_logprobs_.push_back({ids_[0], std::numeric_limits<double>::quiet_NaN(), {}});
+}
+
+void ActiveRequest::start() {
+  if (sampler_) return;  // it had a place before
+  sampler_.emplace(request_.sampling, n_vocab_);
+  for (const TokenId token : request_.prompt) sampler_->accept(token);
+  if (!costs_ || limit_ <= 1) return;
+  drafter_.emplace(*costs_);
+  drafter_->append(request_.prompt);
 }
 
 ActiveRequest::Feed ActiveRequest::next(int64_t n, int64_t room, int64_t others) {
@@ -91,10 +96,10 @@ void ActiveRequest::draw_one(std::span<const float> logits) {
   if (usage_.completion_tokens >= limit_) return finish(FinishReason::length);
   if (usage_.completion_tokens == 0 && !any_possible(logits))
     return fail(make_error(ErrorCode::internal, "the model computed no usable numbers for this prompt"));
-  const TokenId id = sampler_.sample(logits);
+  const TokenId id = sampler_->sample(logits);
   const bool ends = tokenizer_.is_end(id) || std::ranges::find(request_.end_ids, id) != request_.end_ids.end();
   if (ends && !request_.ignore_end) return finish(FinishReason::stop);
-  sampler_.accept(id);
+  sampler_->accept(id);
   ids_.push_back(id);
   if (drafter_) drafter_->append(id);
   ++usage_.completion_tokens;
@@ -147,7 +152,10 @@ void ActiveRequest::end(RequestEnd out) {
     rest = stops_.push(decoder_.flush());
     if (!stops_.stopped()) rest += stops_.flush();
   }
-  listener_->on_end(out, rest);
+  try {
+    listener_->on_end(out, rest);
+  } catch (const std::bad_alloc&) {  // it could not be told; the others must be
+  }
 }
 
 }  // namespace quern

@@ -26,6 +26,9 @@ class ActiveRequest {
   ActiveRequest(uint64_t id, Request request, std::shared_ptr<RequestListener> listener, StateStore& store,
                 const Tokenizer& tokenizer, int64_t n_vocab, int64_t context_tokens, const StepCosts* costs);
 
+  /// It has a place: makes what takes memory.
+  void start();
+
   uint64_t id() const { return id_; }
   const Request& request() const { return request_; }
   std::span<const int32_t> ids() const { return ids_; }  ///< of the prompt and what was drawn
@@ -61,6 +64,7 @@ class ActiveRequest {
   /// Tokens of the prompt were found in the cache when the request got a place. Returns how many count: those of the
   /// first time, as one that lost its place only finds what it has read itself.
   int64_t found_cached(int64_t tokens);
+  int passed = 0;  ///< times that others got a place before it because it did not fit
   Sequence sequence;
   PrefixCache::Cursor cursor;
 
@@ -75,16 +79,17 @@ class ActiveRequest {
   const Tokenizer& tokenizer_;
   const int64_t n_vocab_;
   std::vector<int32_t> ids_;
-  int64_t limit_;  // tokens to draw at the most
-  Sampler sampler_;
+  int64_t limit_;                   // tokens to draw at the most
+  std::optional<Sampler> sampler_;  // from `start` on
   StreamDecoder decoder_;
   StopMatcher stops_;
   Usage usage_;
   bool had_place_ = false, ended_ = false;
   std::vector<TokenInfo> prompt_logprobs_;
   std::vector<double> hidden_sum_;
-  std::optional<Drafter> drafter_;
-  std::vector<int32_t> fed_;  // the last token and guesses
+  const StepCosts* costs_;
+  std::optional<Drafter> drafter_;  // from `start` on, where drafts are made
+  std::vector<int32_t> fed_;        // the last token and guesses
 };
 
 }  // namespace quern

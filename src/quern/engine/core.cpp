@@ -2,7 +2,10 @@
 #include "quern/engine/core.h"
 
 #include <algorithm>
+#include <new>
 #include <numeric>
+#include <optional>
+#include <tuple>
 #include <utility>
 
 #include "quern/engine/memory.h"
@@ -19,6 +22,11 @@ constexpr int64_t kCheckpointEvery = 2048;
 constexpr int64_t kExpectedAnswer = 256;
 /// Rows of logits of one step of a prompt whose every token is scored: they are as wide as the vocabulary.
 constexpr int64_t kScoredTokens = 32;
+
+/// Guesses of all requests in one step: each costs a row of logits.
+constexpr int64_t kGuessesPerStep = 48;
+/// Waiters that are tried where the first does not fit into memory, and how often it can be passed.
+constexpr int kTriedBehind = 8, kPassedAtMost = 16;
 
 int64_t blocks(int64_t tokens) { return tokens / kKvPageTokens; }
 
@@ -97,34 +105,74 @@ bool EngineCore::fits(const ActiveRequest& request) const {
   return running_.empty() || reserved <= state_.budget().limit();
 }
 
-void EngineCore::admit() {
-  while (!waiting_.empty() && static_cast<int>(running_.size()) < options_.parallel) {
+/// Whose turn it is, by rank; those behind the first may pass it a few times where it does not fit and they do.
+std::list<EngineCore::Active>::iterator EngineCore::next_for_a_place() {
+  std::vector<std::list<Active>::iterator> others;
+  for (auto at = waiting_.begin(); at != waiting_.end(); ++at) others.push_back(at);
+  std::optional<std::list<Active>::iterator> first;
+  for (int tries = 0; tries < kTriedBehind && !others.empty(); ++tries) {
     std::vector<Waiter> waiters;
-    for (const Active& r : waiting_) waiters.push_back({r->request().priority, r->id(), places_of(r->request().owner)});
-    const auto next = std::next(waiting_.begin(), next_waiter(waiters));
-    if (!fits(**next)) return;  // nobody passes it: it would wait forever
-    Active request = std::move(*next);
-    waiting_.erase(next);
-    give_place(std::move(request));
+    for (const auto& at : others)
+      waiters.push_back({(*at)->request().priority, (*at)->id(), places_of((*at)->request().owner)});
+    const auto chosen = others.begin() + next_waiter(waiters);
+    if (fits(***chosen)) {
+      if (first) ++(**first)->passed;
+      return *chosen;
+    }
+    if (!first) first = *chosen;
+    if ((**first)->passed >= kPassedAtMost) break;
+    others.erase(chosen);
+  }
+  return waiting_.end();
+}
+
+/// Where all places are taken and somebody has none: the owner with the most gives one up.
+void EngineCore::share_places() {
+  if (static_cast<int>(running_.size()) < options_.parallel || waiting_.empty()) return;
+  const bool left_out =
+      std::ranges::any_of(waiting_, [&](const Active& w) { return places_of(w->request().owner) == 0; });
+  if (!left_out) return;
+  const auto most = std::ranges::max_element(
+      running_, std::less(), [&](const Active& r) { return std::pair(places_of(r->request().owner), r->id()); });
+  if (places_of((*most)->request().owner) > 1) take_place(most);
+}
+
+void EngineCore::admit() {
+  share_places();
+  while (!waiting_.empty() && static_cast<int>(running_.size()) < options_.parallel) {
+    const auto next = next_for_a_place();
+    if (next == waiting_.end()) return;
+    give_place(next);
   }
 }
 
-void EngineCore::give_place(Active request) {
-  const Request& wanted = request->request();
+void EngineCore::give_place(std::list<Active>::iterator waiter) {
+  ActiveRequest& request = **waiter;
+  const auto place = std::ranges::find_if(running_, [&](const Active& r) { return r->id() > request.id(); });
+  running_.splice(place, waiting_, waiter);
+  request.start();
+  const Request& wanted = request.request();
   // What wants numbers of every token of the prompt has to read them.
-  if (wanted.use_cache && !wanted.prompt_logprobs && !wanted.embedding) {
-    auto hit = cache_.find(wanted.owner, request->ids(), request->length() - 1);
-    if (hit.state.length > 0) {
-      request->sequence.restore(hit.state);
-      request->cursor = std::move(hit.cursor);
-    }
-    const int64_t found = request->found_cached(hit.state.length);
-    if (wanted.counts_prompt) counted_.cached_tokens += found;
-    if (options_.report_misses) report_miss(*request, hit);
-    request->tell_progress();
+  if (!wanted.use_cache || wanted.prompt_logprobs || wanted.embedding) return;
+  auto hit = cache_.find(wanted.owner, request.ids(), request.length() - 1, options_.report_misses);
+  if (hit.state.length > 0) {
+    request.sequence.restore(hit.state);
+    request.cursor = std::move(hit.cursor);
   }
-  const auto place = std::ranges::find_if(running_, [&](const Active& r) { return r->id() > request->id(); });
-  running_.insert(place, std::move(request));
+  const int64_t found = request.found_cached(hit.state.length);
+  if (wanted.counts_prompt) counted_.cached_tokens += found;
+  if (options_.report_misses) report_miss(request, hit);
+  request.tell_progress();
+}
+
+/// Its tokens stay, its state goes: it waits again, by its arrival.
+void EngineCore::take_place(std::list<Active>::iterator victim) {
+  ActiveRequest& request = **victim;
+  const auto place = std::ranges::find_if(waiting_, [&](const Active& r) { return r->id() > request.id(); });
+  waiting_.splice(place, running_, victim);
+  request.cursor = {};
+  request.sequence = Sequence(state_);
+  ++counted_.preemptions;
 }
 
 void EngineCore::report_miss(const ActiveRequest& request, const PrefixCache::Hit& hit) {
@@ -175,32 +223,26 @@ void EngineCore::keep(ActiveRequest& request, int64_t before) {
     const bool prompt = now <= static_cast<int64_t>(request.request().prompt.size());
     state = prompt ? PrefixCache::State::lasting : PrefixCache::State::passing;
   }
-  cache_.keep(request.request().owner, request.ids(), request.sequence, state, request.cursor);
+  try {
+    cache_.keep(request.request().owner, request.ids(), request.sequence, state, request.cursor);
+  } catch (const std::bad_alloc&) {  // it is read again next time
+  }
 }
 
-/// Frees memory for `asking`: what the cache used longest ago, then the place of who came last. False: `asking` itself
-/// was to go.
-bool EngineCore::make_room(ActiveRequest& asking) {
+/// Frees memory for `asking`: what the cache used longest ago, then the place of who came last of those who have most.
+/// Where nothing is left to free, `asking` ends.
+void EngineCore::make_room(ActiveRequest& asking) {
   constexpr int kAtOnce = 16;
   int freed = 0;
   while (freed < kAtOnce && cache_.evict()) ++freed;
-  if (freed > 0) return true;
-  const auto rank = [](const Active& r) { return std::pair(r->request().priority, r->id()); };
-  const auto last = std::ranges::max_element(running_, std::less(), rank);
-  if (running_.size() == 1) {
-    asking.fail(make_error(ErrorCode::out_of_memory, "context memory: {} MiB do not hold this request",
-                           state_.budget().limit() >> 20));
-    return false;
-  }
-  Active victim = std::move(*last);
-  running_.erase(last);
-  const bool self = victim.get() == &asking;
-  victim->cursor = {};
-  victim->sequence = Sequence(state_);
-  ++counted_.preemptions;
-  const auto place = std::ranges::find_if(waiting_, [&](const Active& r) { return r->id() > victim->id(); });
-  waiting_.insert(place, std::move(victim));
-  return !self;
+  if (freed > 0 || cache_.settle()) return;
+  if (running_.size() == 1)
+    return asking.fail(make_error(ErrorCode::out_of_memory, "context memory: {} MiB do not hold this request",
+                                  state_.budget().limit() >> 20));
+  const auto rank = [&](const Active& r) {
+    return std::tuple(places_of(r->request().owner), r->request().priority, r->id());
+  };
+  take_place(std::ranges::max_element(running_, std::less(), rank));
 }
 
 /// One who takes part in a step.
@@ -233,17 +275,15 @@ void EngineCore::draw(Taker& taker, std::span<const float> rows) {
   counted_.generated_tokens += request.length() - had;
 }
 
-bool EngineCore::run_hidden(ActiveRequest& request) {
+void EngineCore::run_hidden(ActiveRequest& request) {
   const int64_t tokens = std::min(request.pending(), budget_.tokens(running_.size() > 1));
   const int64_t before = request.sequence.length();
   auto rows = runner_.hidden({&request.sequence, request.next(tokens, 0, 0).tokens});
   if (!rows) {
     if (rows.error().code == ErrorCode::out_of_memory) return make_room(request);
-    request.fail(std::move(rows).error());
-    return true;
+    return request.fail(std::move(rows).error());
   }
   request.add_hidden(before, *rows, runner_.model().info().n_embd);
-  return true;
 }
 
 /// Who takes part in the next step, and with which tokens.
@@ -258,13 +298,16 @@ std::vector<EngineCore::Taker> EngineCore::takers() {
   const std::vector<int64_t> plan = plan_step(runnable, budget_.tokens(running_.size() + waiting_.size() > 1));
   const int64_t all = std::reduce(plan.begin(), plan.end());
   std::vector<Taker> out;
+  int64_t guesses = kGuessesPerStep;
   for (size_t i = 0; i < requests.size(); ++i) {
     if (plan[i] == 0) continue;
     ActiveRequest& r = *requests[i];
     // A blob can be kept at the end of a block only, and guesses must not jump over it.
     const int64_t at = r.sequence.length();
     const int64_t room = state_.has_fixed() ? kKvPageTokens - at % kKvPageTokens : kMostVerifiedTokens;
-    const auto feed = r.next(next_stop(r, plan[i]), std::min<int64_t>(room, kMostVerifiedTokens), all - plan[i]);
+    const auto feed =
+        r.next(next_stop(r, plan[i]), std::min({room, int64_t{kMostVerifiedTokens}, 1 + guesses}), all - plan[i]);
+    guesses -= feed.drafts;
     const auto n = static_cast<int64_t>(feed.tokens.size());
     const bool scored = r.request().prompt_logprobs && r.reads_prompt();
     const bool last = n >= r.pending();

@@ -69,20 +69,23 @@ class EngineCore {
   // Places.
   void admit();
   bool fits(const ActiveRequest& request) const;
-  void give_place(Active request);
+  void give_place(std::list<Active>::iterator waiter);
+  void take_place(std::list<Active>::iterator victim);
+  void share_places();
+  std::list<Active>::iterator next_for_a_place();
   int places_of(const std::string& owner) const;
   void sweep();
 
   // Steps.
   bool run_step();
-  bool run_hidden(ActiveRequest& request);
+  void run_hidden(ActiveRequest& request);
   void report_miss(const ActiveRequest& request, const PrefixCache::Hit& hit);
   int64_t next_stop(const ActiveRequest& request, int64_t tokens) const;
   struct Taker;
   std::vector<Taker> takers();
   void draw(Taker& taker, std::span<const float> rows);
   void keep(ActiveRequest& request, int64_t before);
-  bool make_room(ActiveRequest& asking);
+  void make_room(ActiveRequest& asking);
   int64_t reserved_bytes(const ActiveRequest& request) const;
 
   Runner& runner_;

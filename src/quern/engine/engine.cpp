@@ -45,7 +45,8 @@ Engine::Engine(std::unique_ptr<LoadedModel> model, std::unique_ptr<PrefixStore> 
   thread_ = std::thread([this] { work(); });
 }
 
-Engine::~Engine() {
+void Engine::end() {
+  if (!thread_.joinable()) return;
   stop(make_error(ErrorCode::cancelled, "the model is being unloaded"));
   {
     const std::scoped_lock lock(mutex_);
@@ -137,7 +138,13 @@ bool Engine::take_in(bool busy) {
     stopped = stopped_;
     facts_.waiting += static_cast<int64_t>(arrivals.size());  // until the core counts them: never idle in between
   }
-  for (Arrival& a : arrivals) core_->add(a.id, std::move(a.request), std::move(a.listener));
+  for (Arrival& a : arrivals) {
+    try {
+      core_->add(a.id, std::move(a.request), a.listener);
+    } catch (const std::bad_alloc&) {
+      end_with(a.listener, make_error(ErrorCode::out_of_memory, "no memory for this request"));
+    }
+  }
   for (const uint64_t id : cancelled) core_->cancel(id);
   if (stopped) core_->fail_all(*stopped);
   return true;

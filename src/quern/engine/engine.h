@@ -37,8 +37,8 @@ class Engine {
  public:
   /// An unusable cache folder is an error.
   static Result<std::unique_ptr<Engine>> start(std::unique_ptr<LoadedModel> model, const EngineOptions& options);
-  /// Ends all requests with an error and the thread.
-  ~Engine();
+  /// As `end`.
+  ~Engine() { end(); }
 
   /// What does not change: tokenizer, template, facts. The rest of it is the engine's.
   const LoadedModel& model() const { return *model_; }
@@ -49,6 +49,8 @@ class Engine {
   void cancel(uint64_t id);
   /// Ends all requests with this error, those that come later too.
   void stop(Error reason);
+  /// Ends all requests with an error, and the thread: nobody hears of anything any more. Not from that thread.
+  void end();
 
   EngineFacts facts() const;
   /// Nobody runs or waits.

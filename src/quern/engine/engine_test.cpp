@@ -135,6 +135,20 @@ TEST_F(EngineTest, an_engine_that_goes_ends_its_requests) {
   for (const auto& w : all) EXPECT_TRUE(w->wait().error);
 }
 
+TEST_F(EngineTest, a_full_queue_takes_no_more) {
+  auto engine = Engine::start(load(), {.parallel = 1, .queue = 3, .cache_dir = {}});
+  ASSERT_TRUE(engine) << engine.error().message;
+  engine_ = *std::move(engine);
+  std::vector<std::shared_ptr<Waiting>> all;
+  for (int i = 0; i < 12; ++i) all.push_back(submit(request(20, 300)));
+  EXPECT_TRUE(engine_->full());
+  int refused = 0;
+  for (const auto& w : all) refused += w->wait().error.has_value();
+  EXPECT_GE(refused, 7);
+  EXPECT_LT(refused, 12);
+  EXPECT_FALSE(engine_->full());
+}
+
 TEST_F(EngineTest, prefixes_outlive_it_on_disk) {
   const auto dir = std::filesystem::path(::testing::TempDir()) / "quern-engine-prefixes";
   std::filesystem::remove_all(dir);

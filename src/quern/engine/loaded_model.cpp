@@ -130,6 +130,16 @@ Status expect_room(const ModelSource& source, LoadContext context, const LoadOpt
   return {};
 }
 
+/// Changes with every change of what the same weights and tokens come to: saved state of others is of no use then.
+constexpr int64_t kNumbersVersion = 1;
+
+/// A key and its value, of a list of texts the first: hyper-parameters tell models apart that have the same weights.
+uint64_t entry_hash(std::string_view key, const gguf::Value& value, uint64_t seed) {
+  uint64_t hash = checksum64(value.raw(), checksum64(std::as_bytes(std::span(key)), seed));
+  if (const auto text = value.string()) hash = checksum64(std::as_bytes(std::span(*text)), hash);
+  return hash;
+}
+
 uint64_t tensor_hash(std::string_view name, const TensorView& view, uint64_t seed) {
   uint64_t hash = checksum64(std::as_bytes(std::span(name)), seed);
   if (!view.type) return hash;
@@ -144,10 +154,14 @@ uint64_t tensor_hash(std::string_view name, const TensorView& view, uint64_t see
 }  // namespace
 
 uint64_t LoadedModel::fingerprint() const {
-  uint64_t hash = checksum64({});
+  const int64_t computed_by[] = {kNumbersVersion, static_cast<int64_t>(isa_)};
+  uint64_t hash = checksum64(std::as_bytes(std::span(computed_by)));
   if (const gguf::File* file = source_->gguf()) {
+    for (const auto& entry : file->metadata()) hash = entry_hash(entry.key, entry.value, hash);
     for (const auto& tensor : file->tensors()) hash = tensor_hash(tensor.name, tensor.view, hash);
   } else {
+    const std::string config = source_->folder()->config().dump();
+    hash = checksum64(std::as_bytes(std::span(config)), hash);
     for (const auto& tensor : source_->folder()->tensors()) hash = tensor_hash(tensor.name, tensor.view, hash);
   }
   return hash;

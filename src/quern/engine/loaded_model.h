@@ -64,7 +64,8 @@ class LoadedModel {
   const std::string& eos_text() const { return eos_text_; }
   const GenerationDefaults& defaults() const { return defaults_; }
   const ContextPlan& context() const { return plan_; }
-  /// Tells weights apart: a hash of every tensor's name, type and shape and of a piece of its numbers.
+  /// Tells apart whose state it is: a hash of the hyper-parameters, of every tensor's name, type, shape and a piece of
+  /// its numbers, and of the kernels that compute with them.
   uint64_t fingerprint() const;
   Isa isa() const { return isa_; }
   KvType kv() const { return kv_; }

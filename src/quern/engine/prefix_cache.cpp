@@ -61,7 +61,8 @@ class PrefixCache::Block {
 struct PrefixCache::Owner {
   Block root;
   std::list<Block*> recent;  // used last in front; a parent always before its children
-  int64_t bytes = 0, blob_bytes = 0;
+  int64_t bytes = 0;
+  int64_t state_bytes = 0;  // of windows and blobs
 };
 
 PrefixCache::Cursor::Cursor(Block* block) : block_(block) {
@@ -101,6 +102,7 @@ PrefixCache::Block* PrefixCache::add(Block& parent, std::span<const int32_t> ids
   block->ids.assign(ids.begin(), ids.end());
   block->depth = parent.depth + 1;
   if (store_) block->key = chain(parent.key, std::as_bytes(ids));
+  parent.children.reserve(parent.children.size() + 1);
   block->place = parent.owner->recent.insert(parent.owner->recent.begin(), block.get());
   ++n_blocks_;
   parent.children.push_back(std::move(block));
@@ -121,7 +123,7 @@ void PrefixCache::hold(Block& block, Part part, std::vector<PageRef> pages) {
   block.parts[static_cast<int>(part)] = std::move(pages);
   bytes_ += bytes;
   block.owner->bytes += bytes;
-  if (part == Part::blobs) block.owner->blob_bytes += bytes;
+  if (part != Part::rows) block.owner->state_bytes += bytes;
 }
 
 void PrefixCache::drop(Block& block, Part part) {
@@ -131,7 +133,7 @@ void PrefixCache::drop(Block& block, Part part) {
   pages.clear();
   bytes_ -= bytes;
   block.owner->bytes -= bytes;
-  if (part == Part::blobs) block.owner->blob_bytes -= bytes;
+  if (part != Part::rows) block.owner->state_bytes -= bytes;
 }
 
 /// Marks a block and all before it as used now.
@@ -184,8 +186,8 @@ void PrefixCache::keep(std::string_view owner_name, std::span<const int32_t> ids
       if (pages.size() < items(Part::rows).size()) break;
       child = add(*block, next);
       hold(*child, Part::rows, std::move(pages));
-      write(*child, Part::rows);
     }
+    write(*child, Part::rows);  // also one that the store had no room for when it came
     block = child;
   }
   if (!block->parent) return;
@@ -207,14 +209,23 @@ void PrefixCache::keep(std::string_view owner_name, std::span<const int32_t> ids
   }
 }
 
-bool PrefixCache::evict_blob(Owner& owner) {
+bool PrefixCache::evict_state(Owner& owner) {
   Block* oldest = nullptr;  // of those used last at the same time the shallowest: talks go on at their end
   for (Block* block : owner.recent) {
-    if (!block->holds(Part::blobs) || block->cursors > 0) continue;
+    if ((!block->holds(Part::blobs) && !block->holds(Part::windows)) || block->cursors > 0) continue;
     if (!oldest || std::pair(block->used, block->depth) < std::pair(oldest->used, oldest->depth)) oldest = block;
   }
-  if (oldest) drop(*oldest, Part::blobs);
-  return oldest != nullptr;
+  if (!oldest) return false;
+  drop(*oldest, Part::blobs);
+  drop(*oldest, Part::windows);
+  return true;
+}
+
+bool PrefixCache::settle() {
+  if (writing_.empty()) return false;
+  store_->flush();
+  collect();
+  return true;
 }
 
 bool PrefixCache::evict() {
@@ -223,13 +234,13 @@ bool PrefixCache::evict() {
   for (const auto& [name, owner] : owners_) by_size.push_back(owner.get());
   std::ranges::sort(by_size, std::greater(), &Owner::bytes);
   for (Owner* owner : by_size) {
-    if (owner->blob_bytes > owner->bytes - owner->blob_bytes && evict_blob(*owner)) return true;
+    if (owner->state_bytes > owner->bytes - owner->state_bytes && evict_state(*owner)) return true;
     for (auto at = owner->recent.rbegin(); at != owner->recent.rend(); ++at) {
       if (!(*at)->children.empty() || (*at)->cursors > 0) continue;
       remove(**at);
       return true;
     }
-    if (evict_blob(*owner)) return true;
+    if (evict_state(*owner)) return true;
   }
   return false;
 }
@@ -318,7 +329,8 @@ Checkpoint PrefixCache::checkpoint(const Path& path, int64_t depth) const {
   return state;
 }
 
-PrefixCache::Hit PrefixCache::find(std::string_view owner_name, std::span<const int32_t> ids, int64_t most) {
+PrefixCache::Hit PrefixCache::find(std::string_view owner_name, std::span<const int32_t> ids, int64_t most,
+                                   bool with_fork) {
   collect();
   Block& root = owner(owner_name).root;
   Hit hit;
@@ -335,7 +347,8 @@ PrefixCache::Hit PrefixCache::find(std::string_view owner_name, std::span<const 
     }
     limit = depth - 1;
   }
-  hit.fork = fork_behind(*follow(root, ids, static_cast<int64_t>(ids.size()) / kKvPageTokens).blocks.back(), ids);
+  if (with_fork)
+    hit.fork = fork_behind(*follow(root, ids, static_cast<int64_t>(ids.size()) / kKvPageTokens).blocks.back(), ids);
   return hit;
 }
 

@@ -65,8 +65,9 @@ class PrefixCache {
     };
     std::optional<Fork> fork;
   };
-  /// The longest known prefix of `ids`, of at most `most` tokens, that a sequence can go on from.
-  Hit find(std::string_view owner, std::span<const int32_t> ids, int64_t most);
+  /// The longest known prefix of `ids`, of at most `most` tokens, that a sequence can go on from. The fork is looked
+  /// for where `with_fork` asks for it.
+  Hit find(std::string_view owner, std::span<const int32_t> ids, int64_t most, bool with_fork = false);
 
   /// What `keep` keeps beside the rows.
   enum class State : uint8_t {
@@ -79,8 +80,11 @@ class PrefixCache {
   void keep(std::string_view owner, std::span<const int32_t> ids, const Sequence& sequence, State state,
             Cursor& cursor);
 
-  /// Lets go of what was used longest ago: a block, or a blob where blobs weigh more. False: nothing could go.
+  /// Lets go of what was used longest ago: a block, or what it holds to go on from where that weighs more. False:
+  /// nothing could go.
   bool evict();
+  /// Waits for the store where it still reads pages that nobody else holds; false: it reads none.
+  bool settle();
   /// Lets go of pages that the store has written by now.
   void collect();
 
@@ -100,7 +104,7 @@ class PrefixCache {
   void hold(Block& block, Part part, std::vector<PageRef> pages);
   void drop(Block& block, Part part);
   void keep_windows(Block& last, const Sequence& sequence);
-  bool evict_blob(Owner& owner);
+  bool evict_state(Owner& owner);
   void touch(Block& block);
 
   std::vector<PageRef> pages_of(Part part, const Sequence& sequence, int64_t page) const;

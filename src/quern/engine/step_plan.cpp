@@ -17,7 +17,7 @@ constexpr double kCrowdedSeconds = 0.25, kAloneSeconds = 0.75;
 }  // namespace
 
 int next_waiter(std::span<const Waiter> waiters) {
-  const auto rank = [](const Waiter& w) { return std::tuple(w.priority, w.running, w.arrival); };
+  const auto rank = [](const Waiter& w) { return std::tuple(w.running, w.priority, w.arrival); };
   const auto first = std::ranges::min_element(waiters, std::less(), rank);
   return first == waiters.end() ? -1 : static_cast<int>(first - waiters.begin());
 }

@@ -16,8 +16,8 @@ struct Waiter {
   uint64_t arrival;  ///< rising
   int running;       ///< requests of its owner that have a place
 };
-/// The one whose turn it is: of the lowest priority those whose owner has the fewest places, of these the first to
-/// come. -1: nobody waits.
+/// The one whose turn it is: of those whose owner has the fewest places the ones of the lowest priority, of these the
+/// first to come: who sets priorities sets them for what is his own. -1: nobody waits.
 int next_waiter(std::span<const Waiter> waiters);
 
 /// A request that has a place.

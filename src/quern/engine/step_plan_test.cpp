@@ -12,11 +12,12 @@ namespace {
 
 using ::testing::ElementsAre;
 
-TEST(NextWaiter, goes_by_priority_then_owner_then_arrival) {
+TEST(NextWaiter, goes_by_owner_then_priority_then_arrival) {
   EXPECT_EQ(next_waiter({}), -1);
   EXPECT_EQ(next_waiter(std::vector<Waiter>{{0, 5, 0}, {0, 3, 0}}), 1);
   EXPECT_EQ(next_waiter(std::vector<Waiter>{{0, 3, 2}, {0, 5, 0}}), 1);  // its owner has no place yet
-  EXPECT_EQ(next_waiter(std::vector<Waiter>{{1, 3, 0}, {0, 5, 9}}), 1);
+  EXPECT_EQ(next_waiter(std::vector<Waiter>{{1, 3, 0}, {0, 5, 0}}), 1);
+  EXPECT_EQ(next_waiter(std::vector<Waiter>{{-100, 3, 4}, {0, 5, 0}}), 1);
 }
 
 TEST(PlanStep, those_that_decode_always_go_on) {

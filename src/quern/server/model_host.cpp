@@ -113,6 +113,17 @@ int64_t EngineHost::bytes_in_use() const {
   return bytes;
 }
 
+/// State that loaded models may still take: what nobody has written to yet looks free to the system.
+int64_t EngineHost::promised_bytes() const {
+  int64_t bytes = 0;
+  for (const Slot& slot : slots_) {
+    if (!slot.loaded) continue;
+    const EngineFacts facts = slot.loaded->engine().facts();
+    bytes += facts.state_limit_bytes - facts.state_bytes;
+  }
+  return bytes;
+}
+
 /// Unloads the model that was not used for longest; false: all are in use. Waits for its thread.
 bool EngineHost::unload_one() {
   std::shared_ptr<Hosted> gone;
@@ -138,6 +149,10 @@ Result<std::shared_ptr<EngineHost::Hosted>> EngineHost::load(Slot& slot) {
     if (options_.load.memory_budget > 0) {
       const std::scoped_lock lock(mutex_);
       load.memory_budget = std::max<int64_t>(1, options_.load.memory_budget - bytes_in_use());
+    }
+    if (load.memory_budget == 0 && slots_.size() > 1) {
+      const std::scoped_lock lock(mutex_);
+      load.memory_budget = std::max<int64_t>(1, memory_room(0) - promised_bytes());
     }
     auto model = loader_(slot.entry.path, load);
     if (!model) {
@@ -201,6 +216,27 @@ std::string EngineHost::metrics() {
     facts.emplace_back(slot.entry.name, now);
   }
   return metrics_text(facts);
+}
+
+void EngineHost::end(const Error& reason) {
+  stop(reason);
+  std::vector<std::shared_ptr<Hosted>> loaded;
+  {
+    const std::scoped_lock lock(mutex_);
+    for (const Slot& slot : slots_)
+      if (slot.loaded) loaded.push_back(slot.loaded);
+  }
+  for (const auto& hosted : loaded) hosted->engine().end();
+}
+
+std::vector<std::string> EngineHost::cache_errors() {
+  const std::scoped_lock lock(mutex_);
+  std::vector<std::string> out;
+  for (const Slot& slot : slots_) {
+    if (!slot.loaded) continue;
+    if (const auto error = slot.loaded->engine().cache_error()) out.push_back(error->message);
+  }
+  return out;
 }
 
 void EngineHost::stop(const Error& reason) {

@@ -47,6 +47,10 @@ class EngineHost : public ModelHost {
 
   /// Ends all requests with this error, those that come later too.
   void stop(const Error& reason);
+  /// The same, and waits for the engines' threads: nobody hears of anything any more.
+  void end(const Error& reason);
+  /// What disk tiers of prefix caches failed at since the last call, one line each.
+  std::vector<std::string> cache_errors();
 
  private:
   class Hosted;
@@ -61,6 +65,7 @@ class EngineHost : public ModelHost {
   Result<std::shared_ptr<Hosted>> load(Slot& slot);
   bool unload_one();
   int64_t bytes_in_use() const;
+  int64_t promised_bytes() const;
 
   const HostOptions options_;  // constant after construction
   const Loader loader_;        // constant after construction

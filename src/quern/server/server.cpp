@@ -19,6 +19,7 @@ using namespace std::chrono_literals;
 /// From the signal to the end: half of it for answers to end by themselves.
 constexpr auto kGrace = 9s, kPatience = 4s;
 constexpr auto kWatch = 50ms;
+constexpr int kLooksPerSecond = 20;
 /// Templates and tokenisation of one request at a time leave the cores to the engine; a second thread answers what is
 /// quick meanwhile.
 constexpr int kWorkers = 2;
@@ -40,6 +41,8 @@ struct Server::Impl {
   std::optional<Door> door;
   std::unique_ptr<HttpServer> http;
   std::string version;
+  std::function<void(std::string_view)> tell;
+  int looks = 0;
 
   std::optional<HttpResponse> check(const HttpRequest& head) const {
     if (auto refused = door->check(head)) return refused;
@@ -57,6 +60,8 @@ struct Server::Impl {
 
   /// Looks for the signal now and then; once it came, lets answers end.
   void watch(EngineHost& host, const std::atomic<bool>& interrupted) {
+    if (++looks % kLooksPerSecond == 0)
+      for (const std::string& error : host.cache_errors()) tell(error);
     if (!interrupted.load(std::memory_order_relaxed))
       return http->post_after(kWatch, [this, &host, &interrupted] { watch(host, interrupted); });
     http->post_after(kPatience,
@@ -78,6 +83,7 @@ Result<std::unique_ptr<Server>> Server::open(const ServerOptions& options, std::
   QUERN_TRY_STATUS(check_exposure(options.host, keys != nullptr));
   auto impl = std::make_unique<Impl>();
   impl->version = options.version;
+  impl->tell = tell;
   const auto refuse = [](std::string_view path, int status, std::string_view message) {
     return error_response(path, status, message);
   };
@@ -122,7 +128,7 @@ void Server::run(EngineHost& host, const std::atomic<bool>& interrupted, std::fu
     impl.watch(host, interrupted);
   });
   impl.http->run();
-  host.stop(make_error(ErrorCode::cancelled, "the server is shutting down"));
+  host.end(make_error(ErrorCode::cancelled, "the server is shutting down"));
   impl.workers.reset();  // nothing works for a host that may go now
 }
 

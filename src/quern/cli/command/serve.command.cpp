@@ -147,12 +147,24 @@ Result<HostOptions> host_options(const Arguments& arguments) {
   return out;
 }
 
+/// "name-00001-of-00003.gguf"
+bool is_part(const std::filesystem::path& path) {
+  const std::string name = path.filename().string();
+  return name.ends_with(".gguf") && name.find("-of-") != name.npos;
+}
+
 /// What the server still has to do with files once it has its port.
 SandboxPaths sandbox_paths(const Arguments& arguments, const std::vector<ModelEntry>& models) {
   SandboxPaths out;
-  for (const ModelEntry& model : models)  // the parts of a split file lie beside each other
-    out.read.push_back(std::filesystem::is_directory(model.path) ? model.path
-                                                                 : std::filesystem::absolute(model.path).parent_path());
+  for (const ModelEntry& model : models) {
+    out.read.push_back(model.path);
+    if (!is_part(model.path)) continue;
+    // The other parts of a split file, not all that lies beside it.
+    std::error_code ignored;
+    for (const auto& beside :
+         std::filesystem::directory_iterator(std::filesystem::absolute(model.path).parent_path(), ignored))
+      if (is_part(beside.path())) out.read.push_back(beside.path());
+  }
   for (const char* option : {"--cache-dir", "--store-dir"})
     if (const auto dir = arguments.text(option)) out.write.push_back(*dir);
   return out;
@@ -187,8 +199,7 @@ int run(const Arguments& arguments) {
   EngineHost host(*std::move(models), *options, [&](const std::filesystem::path& path, const LoadOptions& load) {
     return load_with_progress(path, load, quiet);
   });
-  const auto first = host.model({});
-  if (!first) return report(first.error());
+  if (const auto first = host.model({}); !first) return report(first.error());
   (*server)->run(host, interrupt_flag(), [&] { fmt::print(stderr, "listening on {}\n", (*server)->url()); });
   return 0;
 }

@@ -41,14 +41,16 @@ Engine::Engine(std::unique_ptr<LoadedModel> model, std::unique_ptr<PrefixStore> 
   thread_ = std::thread([this] { work(); });
 }
 
-Engine::~Engine() {
+Engine::~Engine() { end(); }
+
+void Engine::end() {
   stop(make_error(ErrorCode::cancelled, "the model is being unloaded"));
   {
     const std::scoped_lock lock(mutex_);
     ends_ = true;
   }
   wake_.notify_one();
-  thread_.join();
+  if (thread_.joinable()) thread_.join();
 }
 
 uint64_t Engine::submit(Request request, std::shared_ptr<RequestListener> listener) {

@@ -33,7 +33,7 @@ class Engine {
  public:
   /// An unusable cache folder is an error.
   static Result<std::unique_ptr<Engine>> start(std::unique_ptr<LoadedModel> model, const EngineOptions& options);
-  /// Ends all requests with an error and the thread.
+  /// As `end`.
   ~Engine();
 
   /// What does not change: tokenizer, template, facts. The rest of it is the engine's.
@@ -45,6 +45,9 @@ class Engine {
   void cancel(uint64_t id);
   /// Ends all requests with this error, those that come later too.
   void stop(Error reason);
+  /// Ends all requests with an error and the thread; no listener is held afterwards. Never on the engine's thread,
+  /// so whoever lets a listener own the engine calls this first.
+  void end();
 
   EngineFacts facts() const;
   /// Nobody runs or waits.

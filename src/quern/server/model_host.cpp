@@ -78,7 +78,11 @@ EngineHost::EngineHost(std::vector<ModelEntry> entries, HostOptions options, Loa
   for (ModelEntry& entry : entries) slots_.push_back({std::move(entry), nullptr, 0, {}});
 }
 
-EngineHost::~EngineHost() = default;
+// The listener of a request may hold the last reference to its model, and is let go of on the engine's thread.
+EngineHost::~EngineHost() {
+  for (Slot& slot : slots_)
+    if (slot.loaded) slot.loaded->engine().end();
+}
 
 EngineHost::Slot* EngineHost::find(std::string_view name) {
   for (Slot& slot : slots_)

@@ -37,6 +37,7 @@ class EngineHost : public ModelHost {
 
   /// At least one entry.
   EngineHost(std::vector<ModelEntry> entries, HostOptions options, Loader loader);
+  /// Ends the engines; models that somebody still holds end requests with an error.
   ~EngineHost() override;
 
   std::vector<ModelCard> models() override;

@@ -157,13 +157,15 @@ class CallRun : public std::enable_shared_from_this<CallRun> {
 
   void drain() {
     std::vector<Event> events;
+    bool paced = false;
     {
       const std::lock_guard lock(mutex_);
       events.swap(inbox_);
-      next_drain_ = call_.stream && !events.empty() ? Drain::timed : Drain::none;
+      paced = call_.stream && std::any_of(events.begin(), events.end(),
+                                          [](const Event& event) { return event.kind == Event::Kind::token; });
+      next_drain_ = paced ? Drain::timed : Drain::none;
     }
-    if (events.empty()) return;
-    if (call_.stream)
+    if (paced)
       executors_.later(kPaceMilliseconds, [weak = weak_from_this()] {
         if (const auto self = weak.lock()) self->drain_if_timed();
       });

@@ -62,12 +62,28 @@ TEST(Call, tells_begin_pieces_and_ends_in_order_and_makes_one_piece_of_a_burst) 
   EXPECT_THAT(stage.diary->lines, ElementsAre("begin 3", "0: [] [Hello world] 11", "0: stop ''", "end 0/3+11 0"));
 }
 
-TEST(Call, passes_on_what_came_when_it_comes) {
+TEST(Call, passes_on_the_first_token_at_once_and_others_at_a_pace) {
+  Stage stage;
+  stage.model->at_once = false;
+  Call call = of_ids({{1, 2, 3}});
+  call.stream = true;
+  stage.start(std::move(call));
+  for (int i = 0; i < 4; ++i) stage.model->step(1), stage.loop.run();
+  EXPECT_THAT(stage.diary->lines, ElementsAre("begin 3", "0: [] [H] 1"));
+  std::this_thread::sleep_for(std::chrono::milliseconds(60));
+  stage.loop.pass_time();
+  EXPECT_THAT(stage.diary->lines, ElementsAre("begin 3", "0: [] [H] 1", "0: [] [el] 2"));
+}
+
+TEST(Call, without_a_stream_passes_all_on_at_the_end) {
   Stage stage;
   stage.model->at_once = false;
   stage.start(of_ids({{1, 2, 3}}));
-  for (int i = 0; i < 3; ++i) stage.model->step(1), stage.loop.run();
-  EXPECT_THAT(stage.diary->lines, ElementsAre("begin 3", "0: [] [H] 1", "0: [] [e] 1"));
+  for (int i = 0; i < 4; ++i) stage.model->step(1), stage.loop.run();
+  EXPECT_THAT(stage.diary->lines, ElementsAre("begin 3"));
+  stage.model->run(1);
+  stage.loop.run();
+  EXPECT_EQ(stage.diary->lines[1], "0: [] [Hello world] 11");
 }
 
 TEST(Call, says_it_is_alive_while_nothing_comes) {

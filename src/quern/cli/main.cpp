@@ -12,6 +12,7 @@
 #include "quern/cli/interrupt.h"
 #include "quern/cli/model_loading.h"
 #include "quern/cli/output.h"
+#include "quern/cli/standard_files.h"
 #include "quern/cli/terminal.h"
 #include "quern/cli/version.h"
 #include "quern/kernels/kernel_table.h"
@@ -58,6 +59,7 @@ int run(const std::vector<std::string>& words) {
 }  // namespace
 
 int main(int argc, char** argv) {
+  open_standard_files();
   std::setlocale(LC_CTYPE, "");  // the line editor's idea of characters; numbers stay as in C
   install_interrupt_handlers();
   if (usable_isas().empty())

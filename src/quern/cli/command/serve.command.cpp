@@ -184,7 +184,7 @@ int run(const Arguments& arguments) {
   });
   const auto first = host.model({});
   if (!first) return report(first.error());
-  (*server)->run(host, interrupt_flag(), [&] { fmt::print(stderr, "listening on {}\n", (*server)->url()); });
+  (*server)->run(host, interrupt_flag(), [&] { tell(fmt::format("listening on {}", (*server)->url())); });
   return 0;
 }
 

@@ -10,6 +10,7 @@
 #include "quern/cli/arguments.h"
 #include "quern/cli/help.h"
 #include "quern/cli/interrupt.h"
+#include "quern/cli/lost_file.h"
 #include "quern/cli/model_loading.h"
 #include "quern/cli/output.h"
 #include "quern/cli/standard_files.h"
@@ -62,6 +63,7 @@ int main(int argc, char** argv) {
   open_standard_files();
   std::setlocale(LC_CTYPE, "");  // the line editor's idea of characters; numbers stay as in C
   install_interrupt_handlers();
+  install_lost_file_handler();
   if (usable_isas().empty())
     return report(make_error(ErrorCode::unsupported,
                              "this processor: expected x86-64-v2 (SSE 4.2 and POPCNT) at least, found less"));

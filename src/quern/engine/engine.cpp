@@ -41,7 +41,10 @@ Engine::Engine(std::unique_ptr<LoadedModel> model, std::unique_ptr<PrefixStore> 
   thread_ = std::thread([this] { work(); });
 }
 
-Engine::~Engine() {
+Engine::~Engine() { close(); }
+
+void Engine::close() {
+  if (!thread_.joinable()) return;
   stop(make_error(ErrorCode::cancelled, "the model is being unloaded"));
   {
     const std::scoped_lock lock(mutex_);
@@ -136,6 +139,9 @@ void Engine::work() {
   }
   const Error error = make_error(ErrorCode::cancelled, "the model is being unloaded");
   for (const Arrival& a : late) end_with(a.listener, error);
+  core_->fail_all(error);
+  const std::scoped_lock lock(mutex_);
+  facts_ = core_->facts();
   core_.reset();
 }
 

@@ -33,8 +33,10 @@ class Engine {
  public:
   /// An unusable cache folder is an error.
   static Result<std::unique_ptr<Engine>> start(std::unique_ptr<LoadedModel> model, const EngineOptions& options);
-  /// Ends all requests with an error and the thread.
   ~Engine();
+  /// Ends all requests with an error, those that come later too, and the thread. Once; not on the engine's thread, and
+  /// so needed where listeners own the engine. The destructor does the same.
+  void close();
 
   /// What does not change: tokenizer, template, facts. The rest of it is the engine's.
   const LoadedModel& model() const { return *model_; }
@@ -49,7 +51,7 @@ class Engine {
   EngineFacts facts() const;
   /// Nobody runs or waits.
   bool idle() const;
-  /// The disk tier's last failure; serving goes on without it.
+  /// The disk tier's last failure, told once (`PrefixStore::last_error`); serving goes on without it.
   std::optional<Error> cache_error() const;
 
  private:

@@ -37,9 +37,14 @@ class EngineHost : public ModelHost {
 
   /// At least one entry.
   EngineHost(std::vector<ModelEntry> entries, HostOptions options, Loader loader);
+  /// Ends all requests and engines. Who still has a model gets errors from it.
   ~EngineHost() override;
 
+  /// Loads the first model: an error then says what the operator should know.
+  Status start();
+
   std::vector<ModelCard> models() override;
+  /// Why a model does not load is the operator's business (`take_errors`); clients hear that it does not.
   Result<std::shared_ptr<ServedModel>> model(std::string_view name) override;
   std::string metrics() override;
   bool healthy() override { return true; }
@@ -47,18 +52,25 @@ class EngineHost : public ModelHost {
   /// Ends all requests with this error, those that come later too.
   void stop(const Error& reason);
 
+  /// What has gone wrong behind the requests and was not told yet: models that do not load, disk tiers that fail.
+  std::vector<Error> take_errors();
+
  private:
   class Hosted;
   struct Slot {
     ModelEntry entry;
     std::shared_ptr<Hosted> loaded;  // null: not in memory
     uint64_t used = 0;
-    EngineFacts past;  // counters of what was unloaded
+    EngineFacts past;              // counters of what was unloaded
+    std::optional<Error> failure;  // of the last load; nothing after one that went well
+    bool failure_told = false;
   };
 
   Slot* find(std::string_view name);
+  Result<std::shared_ptr<ServedModel>> model_of(Slot& slot);
   Result<std::shared_ptr<Hosted>> load(Slot& slot);
   bool unload_one();
+  bool unload_one_soon();
   int64_t bytes_in_use() const;
 
   const HostOptions options_;  // constant after construction

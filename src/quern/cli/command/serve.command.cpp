@@ -182,8 +182,7 @@ int run(const Arguments& arguments) {
   EngineHost host(*std::move(models), *options, [&](const std::filesystem::path& path, const LoadOptions& load) {
     return load_with_progress(path, load, quiet);
   });
-  const auto first = host.model({});
-  if (!first) return report(first.error());
+  if (const Status loaded = host.start(); !loaded) return report(loaded.error());
   (*server)->run(host, interrupt_flag(), [&] { tell(fmt::format("listening on {}", (*server)->url())); });
   return 0;
 }

@@ -34,6 +34,7 @@ void install_interrupt_handlers() {
   }
   action.sa_handler = SIG_IGN;
   sigaction(SIGPIPE, &action, nullptr);
+  sigaction(SIGXFSZ, &action, nullptr);
 }
 
 std::atomic<bool>& interrupt_flag() { return flag; }

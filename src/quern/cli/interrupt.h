@@ -6,8 +6,8 @@
 namespace quern {
 
 /// Takes over Ctrl-C and SIGTERM for the process. The first raises `interrupt_flag`, which everything long looks at;
-/// the second ends the program at once with exit code 130. Blocking reads and writes return EINTR. SIGPIPE is ignored:
-/// a reader that goes away shows as EPIPE (cli/output.h).
+/// the second ends the program at once with exit code 130. Blocking reads and writes return EINTR. SIGPIPE and SIGXFSZ
+/// are ignored: a reader that goes away shows as EPIPE (cli/output.h), a file that may not grow as EFBIG.
 void install_interrupt_handlers();
 
 /// Raised by a signal. A chat lowers it again when the answer has stopped.

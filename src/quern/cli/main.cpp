@@ -10,8 +10,10 @@
 #include "quern/cli/arguments.h"
 #include "quern/cli/help.h"
 #include "quern/cli/interrupt.h"
+#include "quern/cli/lost_file.h"
 #include "quern/cli/model_loading.h"
 #include "quern/cli/output.h"
+#include "quern/cli/standard_files.h"
 #include "quern/cli/terminal.h"
 #include "quern/cli/version.h"
 #include "quern/kernels/kernel_table.h"
@@ -58,8 +60,10 @@ int run(const std::vector<std::string>& words) {
 }  // namespace
 
 int main(int argc, char** argv) {
+  open_standard_files();
   std::setlocale(LC_CTYPE, "");  // the line editor's idea of characters; numbers stay as in C
   install_interrupt_handlers();
+  install_lost_file_handler();
   if (usable_isas().empty())
     return report(make_error(ErrorCode::unsupported,
                              "this processor: expected x86-64-v2 (SSE 4.2 and POPCNT) at least, found less"));

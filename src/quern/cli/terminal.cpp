@@ -13,11 +13,7 @@
 namespace quern {
 namespace {
 
-void print_line(std::string_view text) {
-  const std::string line = fmt::format("quern: {}\n", one_line(text));
-  // One write, so that lines of several processes on one terminal do not mix.
-  [[maybe_unused]] const auto written = ::write(STDERR_FILENO, line.data(), line.size());
-}
+void print_line(std::string_view text) { tell(fmt::format("quern: {}", one_line(text))); }
 
 }  // namespace
 
@@ -70,6 +66,12 @@ int report_usage(const Error& error) {
 }
 
 void note(std::string_view text) { print_line(text); }
+
+void tell(std::string_view line) {
+  const std::string whole = fmt::format("{}\n", line);
+  // One write, so that lines of several processes on one terminal do not mix.
+  [[maybe_unused]] const auto written = ::write(STDERR_FILENO, whole.data(), whole.size());
+}
 
 int display_width(std::string_view text) {
   int width = 0;

@@ -30,6 +30,9 @@ int report_usage(const Error& error);
 /// Something the user should know; no failure.
 void note(std::string_view text);
 
+/// A line on stderr as it is, for programs that wait for it. Where stderr cannot be written nothing happens.
+void tell(std::string_view line);
+
 /// Columns a text takes on a terminal (wide characters two, combining ones none).
 int display_width(std::string_view text);
 

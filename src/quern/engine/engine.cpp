@@ -45,7 +45,9 @@ Engine::Engine(std::unique_ptr<LoadedModel> model, std::unique_ptr<PrefixStore> 
   thread_ = std::thread([this] { work(); });
 }
 
-void Engine::end() {
+Engine::~Engine() { close(); }
+
+void Engine::close() {
   if (!thread_.joinable()) return;
   stop(make_error(ErrorCode::cancelled, "the model is being unloaded"));
   {
@@ -167,6 +169,9 @@ void Engine::work() {
   }
   const Error error = make_error(ErrorCode::cancelled, "the model is being unloaded");
   for (const Arrival& a : late) end_with(a.listener, error);
+  core_->fail_all(error);
+  const std::scoped_lock lock(mutex_);
+  facts_ = core_->facts();
   core_.reset();
 }
 

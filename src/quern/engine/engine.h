@@ -37,8 +37,10 @@ class Engine {
  public:
   /// An unusable cache folder is an error.
   static Result<std::unique_ptr<Engine>> start(std::unique_ptr<LoadedModel> model, const EngineOptions& options);
-  /// As `end`.
-  ~Engine() { end(); }
+  ~Engine();
+  /// Ends all requests with an error, those that come later too, and the thread. Once; not on the engine's thread, and
+  /// so needed where listeners own the engine. The destructor does the same.
+  void close();
 
   /// What does not change: tokenizer, template, facts. The rest of it is the engine's.
   const LoadedModel& model() const { return *model_; }
@@ -49,8 +51,6 @@ class Engine {
   void cancel(uint64_t id);
   /// Ends all requests with this error, those that come later too.
   void stop(Error reason);
-  /// Ends all requests with an error, and the thread: nobody hears of anything any more. Not from that thread.
-  void end();
 
   EngineFacts facts() const;
   /// Nobody runs or waits.
@@ -59,7 +59,7 @@ class Engine {
   bool full() const;
   /// Where the latest prompts of an owner went another way than what was known; the oldest first.
   std::vector<PrefixMiss> prefix_misses(std::string_view owner) const;
-  /// The disk tier's last failure; serving goes on without it.
+  /// The disk tier's last failure, told once (`PrefixStore::last_error`); serving goes on without it.
   std::optional<Error> cache_error() const;
 
  private:

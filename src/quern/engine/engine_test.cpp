@@ -149,6 +149,37 @@ TEST_F(EngineTest, a_full_queue_takes_no_more) {
   EXPECT_FALSE(engine_->full());
 }
 
+/// Owns the engine that works for it, as an answer owns its model.
+class Owner : public Waiting {
+ public:
+  explicit Owner(std::shared_ptr<Engine> engine) : engine_(std::move(engine)) {}
+
+ private:
+  std::shared_ptr<Engine> engine_;
+};
+
+TEST_F(EngineTest, a_closed_engine_lets_go_of_listeners_that_own_it) {
+  for (int i = 0; i < 10; ++i) {
+    auto engine = Engine::start(load(), {.parallel = 2, .cache_dir = {}});
+    ASSERT_TRUE(engine) << engine.error().message;
+    std::shared_ptr<Engine> shared = *std::move(engine);
+    std::vector<std::weak_ptr<Owner>> owners;
+    for (int k = 0; k < 4; ++k) {
+      const auto owner = std::make_shared<Owner>(shared);
+      shared->submit(request(20, 450), owner);
+      owners.push_back(owner);
+    }
+    std::this_thread::sleep_for(std::chrono::milliseconds(i));
+    shared->close();
+    for (const auto& owner : owners) EXPECT_TRUE(owner.expired());
+    EXPECT_EQ(shared.use_count(), 1);
+    EXPECT_TRUE(shared->idle());
+    const auto late = std::make_shared<Waiting>();
+    shared->cancel(shared->submit(request(5), late));
+    EXPECT_TRUE(late->wait().error);
+  }
+}
+
 TEST_F(EngineTest, prefixes_outlive_it_on_disk) {
   const auto dir = std::filesystem::path(::testing::TempDir()) / "quern-engine-prefixes";
   std::filesystem::remove_all(dir);

@@ -108,6 +108,7 @@ struct DiskResponseStore::Impl {
   void write_all();
   Status write(const std::string& key, const std::string& text);
   void enqueue(std::string key, std::shared_ptr<const std::string> text);
+  void fail(Error error);
   bool exists(const std::string& key) const;
 
   // constant after construction
@@ -122,7 +123,8 @@ struct DiskResponseStore::Impl {
   std::unordered_map<std::string, std::shared_ptr<const std::string>>
       pending;  // by key, the newest; null: to be removed
   int64_t pending_bytes = 0;
-  std::optional<Error> failure;
+  std::optional<Error> failure;  // not told yet
+  bool failing = false;          // it was told, or will be
   bool busy = false, stopping = false;
 
   std::thread writer;
@@ -191,8 +193,10 @@ void DiskResponseStore::Impl::write_all() {
     lock.lock();
     busy = false;
     if (!status) {
-      failure = status.error();
+      fail(status.error());
       budget.remove(key);
+    } else if (text && fits) {
+      failing = false;
     }
     // Unless it has changed meanwhile: then its next turn comes.
     if (const auto now = pending.find(key); now != pending.end() && now->second == text) {
@@ -211,6 +215,11 @@ void DiskResponseStore::Impl::enqueue(std::string key, std::shared_ptr<const std
   slot = std::move(text);
   queue.push_back(std::move(key));
   changed.notify_all();
+}
+
+/// Under the mutex.
+void DiskResponseStore::Impl::fail(Error error) {
+  if (!std::exchange(failing, true)) failure = std::move(error);
 }
 
 bool DiskResponseStore::Impl::exists(const std::string& key) const {
@@ -249,9 +258,9 @@ void DiskResponseStore::put(std::string_view owner, std::string_view id, Json re
   Place place(owner, id);
   const std::lock_guard lock(impl_->mutex);
   if (bytes > impl_->cap_bytes || impl_->pending_bytes + bytes > kPendingBytes) {
-    impl_->failure =
-        make_error(ErrorCode::out_of_memory, "{}: a response of {} bytes was not stored: {}", impl_->folder.string(),
-                   bytes, bytes > impl_->cap_bytes ? "larger than the store" : "the disk is too slow");
+    impl_->fail(make_error(ErrorCode::out_of_memory, "{}: a response of {} bytes was not stored: {}",
+                           impl_->folder.string(), bytes,
+                           bytes > impl_->cap_bytes ? "larger than the store" : "the disk is too slow"));
     return;
   }
   impl_->enqueue(std::move(place.key), std::move(text));
@@ -295,9 +304,9 @@ void DiskResponseStore::flush() {
   impl_->changed.wait(lock, [&] { return impl_->queue.empty() && !impl_->busy; });
 }
 
-std::optional<Error> DiskResponseStore::last_error() const {
+std::optional<Error> DiskResponseStore::last_error() {
   const std::lock_guard lock(impl_->mutex);
-  return impl_->failure;
+  return std::exchange(impl_->failure, std::nullopt);
 }
 
 }  // namespace quern

@@ -4,6 +4,7 @@
 #include <algorithm>
 #include <chrono>
 #include <system_error>
+#include <thread>
 
 #include "quern/engine/memory.h"
 #include "quern/server/metrics.h"
@@ -75,13 +76,13 @@ void add_counters(EngineFacts& sum, const EngineFacts& more) {
 EngineHost::EngineHost(std::vector<ModelEntry> entries, HostOptions options, Loader loader)
     : options_(std::move(options)), loader_(std::move(loader)) {
   QUERN_CHECK(!entries.empty(), "a server without models");
-  for (ModelEntry& entry : entries) slots_.push_back({std::move(entry), nullptr, 0, {}});
+  for (ModelEntry& entry : entries) slots_.push_back({.entry = std::move(entry)});
 }
 
-// The listener of a request may hold the last reference to its model, and is let go of on the engine's thread.
 EngineHost::~EngineHost() {
+  // Requests hold their model, and an engine its requests: whoever lets go last must not be the engine's own thread.
   for (Slot& slot : slots_)
-    if (slot.loaded) slot.loaded->engine().end();
+    if (slot.loaded) slot.loaded->engine().close();
 }
 
 EngineHost::Slot* EngineHost::find(std::string_view name) {
@@ -146,6 +147,21 @@ bool EngineHost::unload_one() {
   return true;
 }
 
+/// The same. An answer that has just ended still holds its model for a moment: not a reason to refuse the next one.
+bool EngineHost::unload_one_soon() {
+  constexpr std::chrono::milliseconds kMoment{1000}, kLook{5};
+  const auto end = std::chrono::steady_clock::now() + kMoment;
+  while (!unload_one()) {
+    {
+      const std::scoped_lock lock(mutex_);
+      if (bytes_in_use() == 0 || stopped_) return false;
+    }
+    if (std::chrono::steady_clock::now() >= end) return false;
+    std::this_thread::sleep_for(kLook);
+  }
+  return true;
+}
+
 Result<std::shared_ptr<EngineHost::Hosted>> EngineHost::load(Slot& slot) {
   while (true) {
     LoadOptions load = options_.load;
@@ -160,13 +176,36 @@ Result<std::shared_ptr<EngineHost::Hosted>> EngineHost::load(Slot& slot) {
     }
     auto model = loader_(slot.entry.path, load);
     if (!model) {
-      if (model.error().code == ErrorCode::out_of_memory && unload_one()) continue;
+      if (model.error().code == ErrorCode::out_of_memory && unload_one_soon()) continue;
       return std::move(model).error();
     }
     EngineOptions engine = options_.engine;
     QUERN_TRY(auto started, Engine::start(*std::move(model), engine));
     return std::make_shared<Hosted>(slot.entry.name, std::move(started));
   }
+}
+
+/// The model of a slot, loaded if it is not; an error is the loader's.
+Result<std::shared_ptr<ServedModel>> EngineHost::model_of(Slot& slot) {
+  const auto loaded = [&]() -> std::shared_ptr<ServedModel> {
+    const std::scoped_lock lock(mutex_);
+    slot.used = ++clock_;
+    return slot.loaded;
+  };
+  if (auto there = loaded()) return there;
+  const std::scoped_lock one(loading_);
+  if (auto there = loaded()) return there;  // somebody else has loaded it
+  QUERN_TRY(auto hosted, load(slot));
+  const std::scoped_lock lock(mutex_);
+  if (stopped_) hosted->engine().stop(*stopped_);
+  slot.loaded = hosted;
+  slot.failure.reset();
+  return std::shared_ptr<ServedModel>(std::move(hosted));
+}
+
+Status EngineHost::start() {
+  if (auto first = model_of(slots_.front()); !first) return std::move(first).error();
+  return {};
 }
 
 Result<std::shared_ptr<ServedModel>> EngineHost::model(std::string_view name) {
@@ -177,19 +216,20 @@ Result<std::shared_ptr<ServedModel>> EngineHost::model(std::string_view name) {
     for (const Slot& s : slots_) names += (names.empty() ? "" : ", ") + s.entry.name;
     return make_error(ErrorCode::not_found, "model: expected one of {}, found another name", names);
   }
-  const auto loaded = [&]() -> std::shared_ptr<ServedModel> {
+  auto model = model_of(*slot);
+  if (model) return model;
+  const ErrorCode code = model.error().code;
+  const std::string& shown = slot->entry.name;
+  {
     const std::scoped_lock lock(mutex_);
-    slot->used = ++clock_;
-    return slot->loaded;
-  };
-  if (auto there = loaded()) return there;
-  const std::scoped_lock one(loading_);
-  if (auto there = loaded()) return there;  // somebody else has loaded it
-  QUERN_TRY(auto hosted, load(*slot));
-  const std::scoped_lock lock(mutex_);
-  if (stopped_) hosted->engine().stop(*stopped_);
-  slot->loaded = hosted;
-  return std::shared_ptr<ServedModel>(std::move(hosted));
+    // Clients may ask as often as they like: the log has it once.
+    if (!slot->failure || slot->failure->message != model.error().message) slot->failure_told = false;
+    slot->failure = std::move(model).error();
+  }
+  if (code == ErrorCode::cancelled) return make_error(code, "the server is shutting down");
+  if (code == ErrorCode::out_of_memory)
+    return make_error(code, "model {}: there is no room for it beside those in use", shown);
+  return make_error(ErrorCode::internal, "model {}: it cannot be loaded, the server's log says why", shown);
 }
 
 std::optional<Json> EngineHost::prefix_misses(std::string_view owner) {
@@ -230,15 +270,16 @@ void EngineHost::end(const Error& reason) {
     for (const Slot& slot : slots_)
       if (slot.loaded) loaded.push_back(slot.loaded);
   }
-  for (const auto& hosted : loaded) hosted->engine().end();
+  for (const auto& hosted : loaded) hosted->engine().close();
 }
 
-std::vector<std::string> EngineHost::cache_errors() {
+std::vector<Error> EngineHost::take_errors() {
   const std::scoped_lock lock(mutex_);
-  std::vector<std::string> out;
-  for (const Slot& slot : slots_) {
+  std::vector<Error> out;
+  for (Slot& slot : slots_) {
+    if (slot.failure && !std::exchange(slot.failure_told, true)) out.push_back(*slot.failure);
     if (!slot.loaded) continue;
-    if (const auto error = slot.loaded->engine().cache_error()) out.push_back(error->message);
+    if (auto error = slot.loaded->engine().cache_error()) out.push_back(*std::move(error));
   }
   return out;
 }

@@ -37,10 +37,14 @@ class EngineHost : public ModelHost {
 
   /// At least one entry.
   EngineHost(std::vector<ModelEntry> entries, HostOptions options, Loader loader);
-  /// Ends the engines; models that somebody still holds end requests with an error.
+  /// Ends all requests and engines. Who still has a model gets errors from it.
   ~EngineHost() override;
 
+  /// Loads the first model: an error then says what the operator should know.
+  Status start();
+
   std::vector<ModelCard> models() override;
+  /// Why a model does not load is the operator's business (`take_errors`); clients hear that it does not.
   Result<std::shared_ptr<ServedModel>> model(std::string_view name) override;
   std::optional<Json> prefix_misses(std::string_view owner) override;
   std::string metrics() override;
@@ -50,8 +54,9 @@ class EngineHost : public ModelHost {
   void stop(const Error& reason);
   /// The same, and waits for the engines' threads: nobody hears of anything any more.
   void end(const Error& reason);
-  /// What disk tiers of prefix caches failed at since the last call, one line each.
-  std::vector<std::string> cache_errors();
+
+  /// What has gone wrong behind the requests and was not told yet: models that do not load, disk tiers that fail.
+  std::vector<Error> take_errors();
 
  private:
   class Hosted;
@@ -59,12 +64,16 @@ class EngineHost : public ModelHost {
     ModelEntry entry;
     std::shared_ptr<Hosted> loaded;  // null: not in memory
     uint64_t used = 0;
-    EngineFacts past;  // counters of what was unloaded
+    EngineFacts past;              // counters of what was unloaded
+    std::optional<Error> failure;  // of the last load; nothing after one that went well
+    bool failure_told = false;
   };
 
   Slot* find(std::string_view name);
+  Result<std::shared_ptr<ServedModel>> model_of(Slot& slot);
   Result<std::shared_ptr<Hosted>> load(Slot& slot);
   bool unload_one();
+  bool unload_one_soon();
   int64_t bytes_in_use() const;
   int64_t promised_bytes() const;
 

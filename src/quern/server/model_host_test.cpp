@@ -3,8 +3,12 @@
 
 #include <gtest/gtest.h>
 
+#include <algorithm>
+#include <atomic>
 #include <chrono>
+#include <fstream>
 #include <future>
+#include <map>
 #include <thread>
 
 #include "quern/model/golden_testing.h"
@@ -12,59 +16,363 @@
 namespace quern {
 namespace {
 
-struct Told {
-  std::promise<void> ending, gone;
-};
+using namespace std::chrono_literals;
 
-/// Holds its model, as the listeners of calls do, and is slow to return.
-class Holder : public RequestListener {
+/// Waits for the end of a request; holds its model as an answer under way does, until it has ended or longer.
+class Waiting : public RequestListener {
  public:
-  Holder(std::shared_ptr<ServedModel> model, Told& told) : last_{told}, model_(std::move(model)) {}
+  explicit Waiting(std::shared_ptr<ServedModel> model) : model_(std::move(model)) {}
   void on_prompt(int64_t, int64_t) override {}
-  void on_token(const TokenInfo&, std::string_view) override {}
-  void on_end(const RequestEnd&, std::string_view) override {
-    last_.told.ending.set_value();
-    std::this_thread::sleep_for(std::chrono::milliseconds(300));
+  void on_token(const TokenInfo&, std::string_view) override {
+    if (!std::exchange(has_begun_, true)) begun_.set_value();
+  }
+  void on_end(const RequestEnd& end, std::string_view) override {
+    if (!std::exchange(has_begun_, true)) begun_.set_value();
+    end_.set_value(end);
+  }
+  bool begins() { return begun_.get_future().wait_for(30s) == std::future_status::ready; }
+  RequestEnd end() {
+    auto future = end_.get_future();
+    EXPECT_EQ(future.wait_for(30s), std::future_status::ready);
+    return future.get();
   }
 
  private:
-  struct Last {
-    Told& told;
-    ~Last() { told.gone.set_value(); }
-  };
-  Last last_;  // goes after the model
-  std::shared_ptr<ServedModel> model_;
+  const std::shared_ptr<ServedModel> model_;
+  bool has_begun_ = false;
+  std::promise<void> begun_;
+  std::promise<RequestEnd> end_;
 };
 
-bool soon(std::promise<void>& promise) {
-  return promise.get_future().wait_for(std::chrono::seconds(60)) == std::future_status::ready;
+Request request(int64_t tokens) {
+  Request out;
+  out.prompt = {1, 2, 3};
+  out.sampling.temperature = 0;
+  out.max_tokens = tokens;
+  out.ignore_end = true;
+  return out;
 }
 
-TEST(EngineHost, ends_while_a_listener_holds_the_last_reference_to_its_model) {
-  const auto folder = testing::golden_model("quant-llama");
-  if (folder.empty()) GTEST_SKIP() << "no golden model";
-  HostOptions options;
-  options.load.threads = 1;
-  options.load.context = 512;
-  const auto loader = [](const std::filesystem::path& path, const LoadOptions& load) {
+/// Models a, b and c are the same tiny file, b with an alias; the loader counts, and has room for so many at once.
+class ModelHostTest : public ::testing::Test {
+ protected:
+  void SetUp() override {
+    const auto folder = testing::golden_model("quant-llama");
+    if (folder.empty()) GTEST_SKIP() << "no golden model";
+    file_ = folder / "model.Q4_0.gguf";
+    load_.threads = 1;
+    load_.context = 512;
+    auto model = LoadedModel::load(file_, load_, [](int64_t, int64_t) { return true; });
+    ASSERT_TRUE(model) << model.error().message;
+    one_ = (*model)->model().info().weight_bytes + (*model)->context().state_bytes;
+  }
+
+  std::unique_ptr<EngineHost> host(int room, std::vector<std::string> names = {"a", "b", "c"}) {
+    std::vector<ModelEntry> entries;
+    for (const std::string& name : names) entries.push_back({name, file_, {}});
+    if (entries.size() > 1) entries[1].aliases = {"other", "gpt-4"};
+    HostOptions options{.load = load_, .engine = {.parallel = 2, .cache_dir = {}}};
+    options.load.memory_budget = room * one_;
+    return std::make_unique<EngineHost>(std::move(entries), options, [this](const auto& path, const LoadOptions& load) {
+      return this->load(path, load);
+    });
+  }
+
+  Result<std::unique_ptr<LoadedModel>> load(const std::filesystem::path& path, LoadOptions options) {
+    ++loads_;
+    whole_budget_ = options.whole_budget;
+    if (broken_) return make_error(ErrorCode::corrupt_data, "{}: broken", path.string());
+    if (options.memory_budget < one_)
+      return make_error(ErrorCode::out_of_memory, "{} bytes are there, {} needed", options.memory_budget, one_);
+    options.memory_budget = 0;
+    return LoadedModel::load(path, options, [](int64_t, int64_t) { return true; });
+  }
+
+  static std::string loaded(EngineHost& host) {
+    std::string out;
+    for (const ModelCard& card : host.models())
+      if (card.loaded) out += card.name;
+    return out;
+  }
+  /// Asks a model and lets it go; what it was.
+  static std::string ask(EngineHost& host, std::string_view name, int64_t tokens = 2) {
+    auto model = host.model(name);
+    EXPECT_TRUE(model) << model.error().message;
+    if (!model) return {};
+    const auto waiting = std::make_shared<Waiting>(*model);
+    (*model)->submit(request(tokens), waiting);
+    const RequestEnd end = waiting->end();
+    EXPECT_FALSE(end.error) << end.error->message;
+    return (*model)->name();
+  }
+  /// Waits until the engines have let go of answers that have ended.
+  static void settle(EngineHost& host) {
+    for (const char* model : {"a", "b", "c"})
+      for (int i = 0; i < 500 && metric(host, "quern_requests_running", model) > 0; ++i)
+        std::this_thread::sleep_for(10ms);
+  }
+  /// A metric of a model.
+  static int64_t metric(EngineHost& host, const std::string& name, const std::string& model) {
+    const std::string text = host.metrics(), line = "\n" + name + "{model=\"" + model + "\"} ";
+    const size_t at = text.find(line);
+    EXPECT_NE(at, text.npos) << line;
+    return at == text.npos ? -1 : std::atoll(text.c_str() + at + line.size());
+  }
+
+  std::filesystem::path file_;
+  LoadOptions load_;
+  int64_t one_ = 0;
+  int loads_ = 0;
+  bool broken_ = false, whole_budget_ = false;
+};
+
+TEST_F(ModelHostTest, loads_when_asked_and_once) {
+  const auto h = host(3);
+  EXPECT_EQ(loaded(*h), "");
+  EXPECT_EQ(loads_, 0);
+  EXPECT_EQ(ask(*h, "b"), "b");
+  EXPECT_EQ(ask(*h, "b"), "b");
+  EXPECT_EQ(loads_, 1);
+  EXPECT_FALSE(whole_budget_);
+  EXPECT_EQ(ask(*h, ""), "a") << "no name is the first model's";
+  EXPECT_EQ(loaded(*h), "ab");
+}
+
+TEST_F(ModelHostTest, loads_once_for_many_who_ask_at_the_same_time) {
+  const auto h = host(3);
+  std::vector<std::thread> threads;
+  std::atomic<int> good = 0;
+  for (int i = 0; i < 4; ++i) threads.emplace_back([&] { good += h->model("c").has_value() ? 1 : 0; });
+  for (auto& t : threads) t.join();
+  EXPECT_EQ(good, 4);
+  EXPECT_EQ(loads_, 1);
+}
+
+TEST_F(ModelHostTest, starts_with_the_first_and_holds_on_to_none) {
+  const auto h = host(1);
+  ASSERT_TRUE(h->start());
+  EXPECT_EQ(loaded(*h), "a");
+  EXPECT_EQ(ask(*h, "b"), "b");
+}
+
+TEST_F(ModelHostTest, shows_models_that_are_not_loaded) {
+  const auto h = host(3);
+  const auto cards = h->models();
+  ASSERT_EQ(cards.size(), 3u);
+  EXPECT_EQ(cards[1].name, "b");
+  EXPECT_EQ(cards[1].aliases, (std::vector<std::string>{"other", "gpt-4"}));
+  EXPECT_EQ(cards[1].file_bytes, static_cast<int64_t>(std::filesystem::file_size(file_)));
+  EXPECT_GT(cards[1].created, 0);
+  EXPECT_EQ(cards[1].loaded, nullptr);
+  EXPECT_EQ(cards[1].architecture, "");
+  ask(*h, "b");
+  EXPECT_EQ(h->models()[1].architecture, "llama");
+  EXPECT_GT(h->models()[1].parameters, 0);
+}
+
+TEST_F(ModelHostTest, knows_aliases_and_lists_the_names_for_others) {
+  const auto h = host(3);
+  EXPECT_EQ(ask(*h, "gpt-4"), "b");
+  const auto unknown = h->model("d\n");
+  ASSERT_FALSE(unknown);
+  EXPECT_EQ(unknown.error().code, ErrorCode::not_found);
+  EXPECT_NE(unknown.error().message.find("a, b, c"), std::string::npos) << unknown.error().message;
+  EXPECT_EQ(unknown.error().message.find("d\n"), std::string::npos) << "it repeats the client's bytes";
+  EXPECT_FALSE(h->model("A")) << "names have a case";
+}
+
+TEST_F(ModelHostTest, one_model_has_any_name) {
+  const auto h = host(1, {"a"});
+  EXPECT_EQ(ask(*h, "gpt-5.2-codex"), "a");
+  EXPECT_TRUE(whole_budget_);
+}
+
+TEST_F(ModelHostTest, unloads_the_longest_unused_for_another) {
+  const auto h = host(2);
+  ask(*h, "a");
+  ask(*h, "b");
+  ask(*h, "a");
+  settle(*h);
+  EXPECT_EQ(ask(*h, "c"), "c");
+  EXPECT_EQ(loaded(*h), "ac");
+  settle(*h);
+  EXPECT_EQ(ask(*h, "b"), "b");
+  EXPECT_EQ(loaded(*h), "bc");
+}
+
+TEST_F(ModelHostTest, an_answer_that_has_just_ended_does_not_refuse_the_next) {
+  const auto h = host(1);
+  for (int i = 0; i < 20; ++i) EXPECT_EQ(ask(*h, i % 2 ? "a" : "b", 1), i % 2 ? "a" : "b");
+  // Who ends a little later holds up the next one a little.
+  auto held = h->model("a");
+  ASSERT_TRUE(held);
+  std::thread ends([&] {
+    std::this_thread::sleep_for(100ms);
+    held->reset();
+  });
+  EXPECT_TRUE(h->model("b"));
+  ends.join();
+}
+
+TEST_F(ModelHostTest, never_unloads_what_is_in_use) {
+  const auto h = host(2);
+  ask(*h, "b");
+  const auto held = h->model("a");  // used less recently than b below
+  ASSERT_TRUE(held);
+  ask(*h, "b");
+  EXPECT_TRUE(h->model("c"));
+  EXPECT_EQ(loaded(*h), "ac") << "b went, though a was used before it";
+
+  auto a = *held;
+  const auto running = std::make_shared<Waiting>(nullptr);  // nobody but the engine knows of it
+  const uint64_t id = a->submit(request(450), running);
+  ASSERT_TRUE(running->begins());
+  const auto other = h->model("c");
+  ASSERT_TRUE(other);
+  const auto refused = h->model("b");
+  ASSERT_FALSE(refused);
+  EXPECT_EQ(refused.error().code, ErrorCode::out_of_memory);
+  EXPECT_EQ(loaded(*h), "ac");
+  a->cancel(id);
+  EXPECT_FALSE(running->end().error) << "its model was taken away";
+}
+
+TEST_F(ModelHostTest, counters_outlive_unloading) {
+  const auto h = host(1);
+  ask(*h, "a", 5);
+  ask(*h, "b", 7);
+  EXPECT_EQ(loaded(*h), "b");
+  EXPECT_EQ(metric(*h, "quern_tokens_generated_total", "a"), 5);
+  EXPECT_EQ(metric(*h, "quern_prompt_tokens_total", "a"), 3);
+  EXPECT_EQ(metric(*h, "quern_state_limit_bytes", "a"), 0) << "a gauge of what is not there";
+  ask(*h, "a", 5);
+  // An answer ends a moment before its engine's facts do.
+  for (int i = 0; i < 500 && metric(*h, "quern_requests_running", "a") > 0; ++i) std::this_thread::sleep_for(10ms);
+  EXPECT_EQ(metric(*h, "quern_tokens_generated_total", "a"), 10);
+  EXPECT_EQ(metric(*h, "quern_requests_total", "a"), 2);
+  EXPECT_EQ(metric(*h, "quern_tokens_generated_total", "c"), 0);
+}
+
+TEST_F(ModelHostTest, a_model_that_does_not_load_is_tried_again) {
+  const auto h = host(2);
+  ask(*h, "a");
+  broken_ = true;
+  const auto broken = h->model("b");
+  ASSERT_FALSE(broken);
+  EXPECT_EQ(broken.error().code, ErrorCode::internal);
+  EXPECT_EQ(broken.error().message.find(file_.string()), std::string::npos) << "a path of the server's disk";
+  EXPECT_FALSE(h->model("b"));
+  const auto errors = h->take_errors();
+  ASSERT_EQ(errors.size(), 1u);
+  EXPECT_EQ(errors[0].message, file_.string() + ": broken");
+  EXPECT_FALSE(h->model("b"));
+  EXPECT_TRUE(h->take_errors().empty()) << "told again";
+  EXPECT_EQ(loaded(*h), "a") << "nobody makes room for what is broken";
+  EXPECT_EQ(ask(*h, "a"), "a");
+  broken_ = false;
+  EXPECT_EQ(ask(*h, "b"), "b");
+  EXPECT_EQ(loaded(*h), "ab");
+}
+
+TEST_F(ModelHostTest, what_fits_nowhere_is_an_error_after_all_others_went) {
+  const auto h = host(1);
+  ask(*h, "a");
+  one_ *= 10;
+  const auto too_large = h->model("b");
+  ASSERT_FALSE(too_large);
+  EXPECT_EQ(too_large.error().code, ErrorCode::out_of_memory);
+  EXPECT_EQ(loads_, 3) << "once beside a, once without";
+}
+
+TEST_F(ModelHostTest, an_engine_that_does_not_start_is_an_error) {
+  HostOptions options{.load = load_, .engine = {.cache_dir = file_}};
+  EngineHost h({{"a", file_, {}}}, options, [](const auto& path, const LoadOptions& load) {
     return LoadedModel::load(path, load, [](int64_t, int64_t) { return true; });
-  };
-  auto host =
-      std::make_unique<EngineHost>(std::vector<ModelEntry>{{"tiny", folder / "model.Q8_0.gguf", {}}}, options, loader);
-  auto model = host->model({});
+  });
+  const Status started = h.start();
+  ASSERT_FALSE(started);
+  EXPECT_NE(started.error().message.find(file_.string()), std::string::npos) << started.error().message;
+  EXPECT_FALSE(h.model("a"));
+}
+
+TEST_F(ModelHostTest, a_stopped_host_ends_requests_and_those_that_come_later) {
+  const auto h = host(3);
+  const auto a = h->model("a");
+  ASSERT_TRUE(a);
+  const auto running = std::make_shared<Waiting>(*a);
+  (*a)->submit(request(450), running);
+  ASSERT_TRUE(running->begins());
+  h->stop(make_error(ErrorCode::cancelled, "closing time"));
+  EXPECT_EQ(running->end().error->message, "closing time");
+  for (const char* name : {"a", "b"}) {  // loaded before, loaded after
+    const auto model = h->model(name);
+    ASSERT_TRUE(model);
+    const auto late = std::make_shared<Waiting>(nullptr);
+    (*model)->submit(request(5), late);
+    EXPECT_EQ(late->end().error->message, "closing time");
+  }
+}
+
+TEST_F(ModelHostTest, goes_while_requests_hold_its_models) {
+  for (int i = 0; i < 20; ++i) {
+    auto h = host(3);
+    std::vector<std::future<RequestEnd>> ends;
+    std::vector<std::weak_ptr<Waiting>> requests;
+    for (int k = 0; k < 4; ++k) {
+      auto model = h->model("a");
+      ASSERT_TRUE(model);
+      const auto waiting = std::make_shared<Waiting>(*model);  // the engine's from here on, and with it the model
+      (*model)->submit(request(450), waiting);
+      requests.push_back(waiting);
+    }
+    std::this_thread::sleep_for(std::chrono::microseconds(300 * i));
+    if (i % 2) h->stop(make_error(ErrorCode::cancelled, "closing time"));
+    h.reset();
+    for (const auto& r : requests) EXPECT_TRUE(r.expired());
+  }
+}
+
+TEST_F(ModelHostTest, a_model_that_is_held_outlives_it_and_says_why_it_does_nothing) {
+  auto h = host(3);
+  const auto model = h->model("a");
+  ASSERT_TRUE(model);
+  h.reset();
+  EXPECT_EQ((*model)->name(), "a");
+  EXPECT_GT((*model)->tokenizer().size(), 0);
+  const auto late = std::make_shared<Waiting>(nullptr);
+  (*model)->cancel((*model)->submit(request(5), late));
+  EXPECT_EQ(late->end().error->code, ErrorCode::cancelled);
+}
+
+TEST_F(ModelHostTest, tells_once_that_a_cache_folder_fails) {
+  const auto dir = std::filesystem::path(::testing::TempDir()) / "quern-host-cache";
+  std::filesystem::remove_all(dir);
+  HostOptions options{.load = load_, .engine = {.cache_dir = dir}};
+  EngineHost h({{"a", file_, {}}}, options, [](const auto& path, const LoadOptions& load) {
+    return LoadedModel::load(path, load, [](int64_t, int64_t) { return true; });
+  });
+  const auto model = h.model("a");
   ASSERT_TRUE(model) << model.error().message;
-  Request request;
-  request.prompt = {1, 2, 3};
-  request.ignore_end = true;
-  Told told;
-  ServedModel& served = **model;
-  auto listener = std::make_shared<Holder>(*std::move(model), told);
-  model = make_error(ErrorCode::cancelled, "no reference is left here");
-  served.submit(std::move(request), std::move(listener));
-  host->stop(make_error(ErrorCode::cancelled, "the end"));
-  ASSERT_TRUE(soon(told.ending));
-  host.reset();
-  EXPECT_TRUE(soon(told.gone));
+  EXPECT_TRUE(h.take_errors().empty());
+  std::filesystem::remove_all(dir);
+  std::ofstream(dir) << "in the way of the folder that is gone";
+  std::vector<Error> errors;
+  for (int i = 0; i < 2; ++i) {
+    Request long_one = request(1);
+    long_one.prompt.assign(200, i);
+    const auto waiting = std::make_shared<Waiting>(nullptr);
+    (*model)->submit(long_one, waiting);
+    waiting->end();
+    for (int wait = 0; wait < 500 && errors.empty(); ++wait) {
+      std::this_thread::sleep_for(10ms);
+      errors = h.take_errors();
+    }
+    ASSERT_EQ(errors.size(), 1u);
+    EXPECT_NE(errors[0].message.find(dir.string()), std::string::npos) << errors[0].message;
+  }
+  std::this_thread::sleep_for(100ms);
+  EXPECT_TRUE(h.take_errors().empty());
+  std::filesystem::remove_all(dir);
 }
 
 }  // namespace

@@ -38,8 +38,9 @@ class DiskResponseStore : public ResponseStore {
 
   /// Waits until everything is on disk.
   void flush();
-  /// What went wrong last (a full disk, say): a response that could not be written is lost, serving goes on.
-  std::optional<Error> last_error() const;
+  /// What went wrong (a full disk, say): told once, and again only after a response was written in between. A response
+  /// that could not be written is lost, serving goes on.
+  std::optional<Error> last_error();
 
  private:
   struct Impl;

@@ -174,9 +174,9 @@ TEST_F(DiskStore, links_and_strange_things_are_not_followed) {
   EXPECT_EQ(store->get("ada", "resp_1"), std::nullopt);
   store->put("ada", "resp_9", record_of("x"));
   store->flush();
-  ASSERT_TRUE(store->last_error());
-  EXPECT_NE(store->last_error()->message.find("expected a folder, found"), std::string::npos)
-      << store->last_error()->message;
+  const auto error = store->last_error();
+  ASSERT_TRUE(error);
+  EXPECT_NE(error->message.find("expected a folder, found"), std::string::npos) << error->message;
   EXPECT_TRUE(fs::exists(elsewhere / path.filename()));
 }
 

@@ -19,15 +19,14 @@ using namespace std::chrono_literals;
 /// From the signal to the end: half of it for answers to end by themselves.
 constexpr auto kGrace = 9s, kPatience = 4s;
 constexpr auto kWatch = 50ms;
-constexpr int kLooksPerSecond = 20;
 /// Templates and tokenisation of one request at a time leave the cores to the engine; a second thread answers what is
 /// quick meanwhile.
 constexpr int kWorkers = 2;
 
-Result<std::unique_ptr<ResponseStore>> open_store(const std::filesystem::path& dir) {
-  if (dir.empty()) return make_memory_response_store();
-  QUERN_TRY(auto store, DiskResponseStore::open(dir));
-  return std::unique_ptr<ResponseStore>(std::move(store));
+/// The same error of a file: the command line is right, what it names is not as it should be.
+Error of_file(Error error) {
+  if (error.code == ErrorCode::invalid_argument) error.code = ErrorCode::internal;
+  return error;
 }
 
 }  // namespace
@@ -37,12 +36,12 @@ struct Server::Impl {
   std::optional<Services> services;
   std::optional<Workers> workers;
 
+  std::function<void(std::string_view)> note;
   std::unique_ptr<ResponseStore> responses;
+  DiskResponseStore* disk = nullptr;  // `responses`, where they are on disk
   std::optional<Door> door;
   std::unique_ptr<HttpServer> http;
   std::string version;
-  std::function<void(std::string_view)> tell;
-  int looks = 0;
 
   std::optional<HttpResponse> check(const HttpRequest& head) const {
     if (auto refused = door->check(head)) return refused;
@@ -58,10 +57,28 @@ struct Server::Impl {
     route(std::move(request), std::move(owner), std::move(guarded), *services);
   }
 
+  Status open_store(const std::filesystem::path& dir) {
+    if (dir.empty()) {
+      responses = make_memory_response_store();
+      return {};
+    }
+    auto store = DiskResponseStore::open(dir);
+    if (!store) return of_file(std::move(store).error());
+    disk = store->get();
+    responses = *std::move(store);
+    return {};
+  }
+
+  /// What clients do not hear of, and nobody else would.
+  void tell_of_errors(EngineHost& host) {
+    for (const Error& error : host.take_errors()) note(error.message);
+    if (!disk) return;
+    if (const auto error = disk->last_error()) note(error->message);
+  }
+
   /// Looks for the signal now and then; once it came, lets answers end.
   void watch(EngineHost& host, const std::atomic<bool>& interrupted) {
-    if (++looks % kLooksPerSecond == 0)
-      for (const std::string& error : host.cache_errors()) tell(error);
+    tell_of_errors(host);
     if (!interrupted.load(std::memory_order_relaxed))
       return http->post_after(kWatch, [this, &host, &interrupted] { watch(host, interrupted); });
     http->post_after(kPatience,
@@ -76,14 +93,14 @@ Server::~Server() = default;
 Result<std::unique_ptr<Server>> Server::open(const ServerOptions& options, std::function<void(std::string_view)> tell) {
   std::shared_ptr<const ApiKeys> keys;
   if (!options.api_key_file.empty()) {
-    QUERN_TRY(ApiKeys loaded, ApiKeys::load(options.api_key_file));
-    if (loaded.warning()) tell(*loaded.warning());
-    keys = std::make_shared<const ApiKeys>(std::move(loaded));
+    auto loaded = ApiKeys::load(options.api_key_file);
+    if (!loaded) return of_file(std::move(loaded).error());
+    if (loaded->warning()) tell(*loaded->warning());
+    keys = std::make_shared<const ApiKeys>(*std::move(loaded));
   }
   QUERN_TRY_STATUS(check_exposure(options.host, keys != nullptr));
   auto impl = std::make_unique<Impl>();
   impl->version = options.version;
-  impl->tell = tell;
   const auto refuse = [](std::string_view path, int status, std::string_view message) {
     return error_response(path, status, message);
   };
@@ -100,7 +117,8 @@ Result<std::unique_ptr<Server>> Server::open(const ServerOptions& options, std::
   QUERN_TRY(impl->http, HttpServer::listen(http, std::move(handlers)));
 
   if (options.sandbox) tell(enter_sandbox(*options.sandbox));
-  QUERN_TRY(impl->responses, open_store(options.store_dir));  // has a thread
+  QUERN_TRY_STATUS(impl->open_store(options.store_dir));  // has a thread
+  impl->note = std::move(tell);
 
   DoorRules rules;
   rules.host = options.host;

@@ -32,7 +32,8 @@ struct ServerOptions {
 class Server {
  public:
   /// Reads the keys, takes the port and enters the sandbox; answers nothing yet. To be called on the main thread before
-  /// others start: the sandbox is for those that come later. `note` gets what the operator should know, one line each.
+  /// others start: the sandbox is for those that come later. `note` gets what the operator should know, one line each,
+  /// also while it runs, then on the thread of `run`.
   static Result<std::unique_ptr<Server>> open(const ServerOptions& options, std::function<void(std::string_view)> note);
   ~Server();
 

@@ -3,6 +3,7 @@
 
 #include <algorithm>
 
+#include "quern/base/sha256.h"
 #include "quern/cli/arguments.h"
 #include "quern/cli/command.h"
 #include "quern/cli/file_facts.h"
@@ -11,7 +12,6 @@
 #include "quern/cli/model_path.h"
 #include "quern/cli/output.h"
 #include "quern/cli/progress.h"
-#include "quern/base/sha256.h"
 #include "quern/cli/terminal.h"
 #include "quern/io/mapped_file.h"
 

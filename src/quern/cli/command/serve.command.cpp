@@ -199,8 +199,8 @@ int run(const Arguments& arguments) {
   EngineHost host(*std::move(models), *options, [&](const std::filesystem::path& path, const LoadOptions& load) {
     return load_with_progress(path, load, quiet);
   });
-  if (const auto first = host.model({}); !first) return report(first.error());
-  (*server)->run(host, interrupt_flag(), [&] { fmt::print(stderr, "listening on {}\n", (*server)->url()); });
+  if (const Status loaded = host.start(); !loaded) return report(loaded.error());
+  (*server)->run(host, interrupt_flag(), [&] { tell(fmt::format("listening on {}", (*server)->url())); });
   return 0;
 }
 

@@ -12,6 +12,7 @@ namespace quern {
 namespace {
 
 constexpr std::string_view kId = "{id}";
+constexpr size_t kMostKeys = 10'000;  // of one object of a body
 
 /// What stands for `{id}`; nothing where the path is another one.
 std::optional<std::string_view> match(std::string_view pattern, std::string_view path) {
@@ -59,7 +60,7 @@ std::optional<HttpResponse> refuse(const Route& found, const HttpRequest& head) 
 
 Result<Json> checked_body(const Endpoint& endpoint, std::string_view text) {
   if (endpoint.fields.empty()) return Json();
-  auto body = Json::parse(text);
+  auto body = Json::parse(text, /*unique_keys=*/false, kMostKeys);
   if (!body) return make_error(ErrorCode::invalid_argument, "the body is not valid: {}", body.error().message);
   QUERN_TRY_STATUS(check_fields(endpoint.fields, *body));
   return body;

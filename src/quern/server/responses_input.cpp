@@ -47,7 +47,7 @@ Status add_function_call(const Json& item, std::string_view where, Conversation&
   QUERN_TRY(const std::string id, optional_text(item, "call_id", where));
   QUERN_TRY(const std::string name, need_text(item, "name", where));
   QUERN_TRY(const std::string arguments, optional_text(item, "arguments", where));
-  out.call(id, name, arguments);
+  if (Status added = out.call(id, name, arguments); !added) return std::move(added).error().in(where);
   return {};
 }
 
@@ -56,7 +56,8 @@ Status add_custom_call(const Json& item, std::string_view where, Conversation& o
   QUERN_TRY(const std::string id, optional_text(item, "call_id", where));
   QUERN_TRY(const std::string name, need_text(item, "name", where));
   QUERN_TRY(const std::string input, optional_text(item, "input", where));
-  out.call(id, name, Json(Json::Object{{"input", input}}).dump());
+  const std::string arguments = Json(Json::Object{{"input", input}}).dump();
+  if (Status added = out.call(id, name, arguments); !added) return std::move(added).error().in(where);
   return {};
 }
 
@@ -218,19 +219,22 @@ Status add_response_input(const Json& input, Conversation& out) {
   return {};
 }
 
-Json::Array response_input_items(const Json& input) {
+Json::Array response_input_items(Json input) {
   if (input.is_string()) {
-    Json part = Json::Object{{"type", "input_text"}, {"text", input}};
+    Json part = Json::Object{{"type", "input_text"}, {"text", std::move(input)}};
     return {Json::Object{{"id", new_id("msg_")},
                          {"type", "message"},
                          {"status", "completed"},
                          {"role", "user"},
                          {"content", Json::Array{std::move(part)}}}};
   }
-  Json::Array items = input.array();
-  for (Json& item : items) {
+  Json::Array items = std::move(input.array());
+  const std::string base = new_id("");  // one draw for all: there may be very many
+  for (size_t i = 0; i < items.size(); ++i) {
+    Json& item = items[i];
     if (!field(item, "type")) item.set("type", "message");
-    if (!field(item, "id")) item.set("id", new_id(*item.find("type") == Json("message") ? "msg_" : "item_"));
+    const bool message = *item.find("type") == Json("message");
+    if (!field(item, "id")) item.set("id", fmt::format("{}{}_{}", message ? "msg_" : "item_", base, i));
   }
   return items;
 }

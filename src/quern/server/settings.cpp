@@ -80,13 +80,16 @@ std::vector<std::string> stop_texts(const Json* stop) {
 }
 
 Json template_variables(const Json* kwargs, std::string_view effort) {
-  Json out{Json::Object{}};
-  if (effort == "none")
-    out.set("enable_thinking", false).set("thinking", false);
-  else if (!effort.empty())
-    out.set("reasoning_effort", effort);
-  if (kwargs)
-    for (const auto& [key, value] : kwargs->object()) out.set(key, value);
+  Json out = kwargs ? *kwargs : Json(Json::Object{});
+  const auto unless_given = [&](std::string_view name, Json value) {
+    if (!out.find(name)) out.set(name, std::move(value));
+  };
+  if (effort == "none") {
+    unless_given("enable_thinking", false);
+    unless_given("thinking", false);
+  } else if (!effort.empty()) {
+    unless_given("reasoning_effort", effort);
+  }
   return out;
 }
 

@@ -21,9 +21,9 @@ Json short_number(float value) { return std::strtod(fmt::format("{}", value).c_s
 
 /// The response object as it begins, with the request's settings in it as the API has them.
 Json begun_response(const Json& body, const Request& settings, const std::string& model) {
-  Json reasoning = Json::Object{{"effort", nullptr}, {"summary", nullptr}};
-  if (const Json* given = field(body, "reasoning"))
-    for (const auto& [name, value] : given->object()) reasoning.set(name, value);
+  Json reasoning = member_or(body, "reasoning", Json::Object{});
+  for (const std::string_view name : {"effort", "summary"})
+    if (!reasoning.find(name)) reasoning.set(name, nullptr);
   return Json::Object{
       {"id", new_id("resp_")},
       {"object", "response"},

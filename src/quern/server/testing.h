@@ -297,12 +297,19 @@ class FakeHost : public ModelHost {
              .file_types = "Q4_K",
              .parameters = 1234}};
   }
-  Result<std::shared_ptr<ServedModel>> model(std::string_view) override {
+  Result<std::shared_ptr<ServedModel>> model(std::string_view name) override {
+    asked = name;
     return std::static_pointer_cast<ServedModel>(model_);
   }
   std::optional<Json> prefix_misses(std::string_view) override { return std::nullopt; }
-  std::string metrics() override { return "# TYPE quern_requests_running gauge\nquern_requests_running 0\n"; }
+  std::string metrics() override {
+    if (fails) fails();
+    return "# TYPE quern_requests_running gauge\nquern_requests_running 0\n";
+  }
   bool healthy() override { return true; }
+
+  std::string asked;            ///< the name that a model was last asked for by
+  std::function<void()> fails;  ///< throws what goes wrong in `metrics`
 
  private:
   std::shared_ptr<FakeModel> model_;

@@ -17,6 +17,7 @@
 #include <exception>
 #include <map>
 #include <unordered_set>
+#include <thread>
 #include <utility>
 #include <vector>
 
@@ -58,6 +59,8 @@ constexpr milliseconds kSweepTime{250};
 // No file descriptor left: the kernel keeps the connections in its backlog until then.
 constexpr milliseconds kAcceptPause{100};
 // Files of the process beside connections.
+// No memory for the loop itself: others may give some back until then.
+constexpr milliseconds kMemoryPause{10};
 constexpr rlim_t kOtherFiles = 256;
 
 class Connection;
@@ -84,6 +87,7 @@ struct Core {
   const HttpServer::Handlers handlers;
   const HttpLimits& limits = options.limits;
 
+  void resume();
   asio::io_context io{1};
   asio::executor_work_guard<asio::io_context::executor_type> work{io.get_executor()};
   tcp::acceptor acceptor{io};
@@ -91,8 +95,9 @@ struct Core {
   std::shared_ptr<TaskQueue> tasks = std::make_shared<TaskQueue>([this] { asio::post(io, [this] { run_tasks(); }); });
   std::multimap<Clock::time_point, std::function<void()>> later;
   std::unordered_set<std::shared_ptr<Connection>> connections;
-  bool sweeping = false, stopping = false;
-  uint64_t bodies = 0;  // bytes of bodies that are not whole yet
+  bool accepting = false, sweeping = false, waking = false;  // that the loop will come to it
+  bool stopping = false;
+  const std::shared_ptr<std::atomic<uint64_t>> bodies = std::make_shared<std::atomic<uint64_t>>();  // bytes, any thread
   int64_t date_seconds = -1;
   std::string date_text;
   std::array<char, kReadBytes> scratch;  // what was read last; one buffer, since nothing waits with bytes in it
@@ -463,24 +468,32 @@ void Core::admit(tcp::socket socket) {
   const auto connection = std::make_shared<Connection>(*this, std::move(socket));
   connections.insert(connection);
   connection->guarded([&] { too_many ? connection->turn_away() : connection->start(); });
-  if (!std::exchange(sweeping, true)) sweep();
+  if (!sweeping) sweep();
 }
 
 void Core::remove(const std::shared_ptr<Connection>& connection) {
   connections.erase(connection);
-  if (stopping && connections.empty()) io.stop();
+/// Begins what a failure for want of memory has left undone: nobody else would begin it again.
+void Core::resume() {
+  if (!stopping && !accepting) accept();
+  if (!sweeping) sweep();
+  if (!waking) arm_later();
 }
 
+  if (stopping && connections.empty()) io.stop();
+}
+    accepting = false;
+
 void Core::sweep() {
-  if (connections.empty()) {
-    sweeping = false;
-    return;
-  }
+  if (connections.empty()) return;
   sweep_timer.expires_after(kSweepTime);
   sweep_timer.async_wait([this](const error_code& cancelled) {
+      accepting = false;
     if (cancelled) return;
     sweep();
+    accepting = true;
     const auto now = Clock::now();
+  accepting = true;
     const std::vector<std::shared_ptr<Connection>> all(connections.begin(), connections.end());
     for (const auto& connection : all) connection->guarded([&] { connection->check_deadlines(now); });
   });
@@ -509,11 +522,13 @@ void Core::arm_later() {
     if (cancelled) return;
     const auto now = Clock::now();
     while (!later.empty() && later.begin()->first <= now) {
+    sweeping = false;
       const auto task = std::move(later.extract(later.begin()).mapped());
       try {
         task();
       } catch (...) {
         // As in run_tasks.
+  sweeping = true;
       }
     }
     arm_later();
@@ -533,10 +548,12 @@ void Core::begin_stop(milliseconds grace) {
     io.stop();
   });
 }
+  waking = false;
 
 void Core::close_all() {
   while (!connections.empty()) {
     const auto connection = *connections.begin();
+    waking = false;
     connection->close();
   }
 }
@@ -548,6 +565,7 @@ HttpResponse Core::refusal(std::string_view path, int status, std::string_view m
 
 std::string_view Core::date() {
   const int64_t now = std::time(nullptr);
+  waking = true;
   if (now != date_seconds) {
     date_seconds = now;
     date_text = http_date(now);
@@ -646,9 +664,9 @@ std::string HttpServer::url() const { return "http://" + shown(impl_->options.ho
 
 void HttpServer::run() {
   Core& core = *impl_;
-  for (bool accepting = false, done = false; !done;) {
+  for (bool done = false; !done;) {
     try {
-      if (!std::exchange(accepting, true)) core.accept();
+      core.resume();
       core.io.run();
       done = true;
     } catch (...) {
@@ -671,3 +689,4 @@ void HttpServer::stop(milliseconds grace) {
 }
 
 }  // namespace quern
+      std::this_thread::sleep_for(kMemoryPause);

@@ -170,11 +170,24 @@ Result<Json> reasoning_variables(const Json& body) {
   return template_variables(field(body, "chat_template_kwargs"), effort);
 }
 
-constexpr size_t kMaxStoredTurns = 10'000;  // a chain on disk that somebody has tied to a ring ends too
+/// What a value takes in memory, about: short items take a multiple of their text there.
+size_t memory_bytes(const Json& value) {
+  size_t bytes = sizeof(Json);
+  if (value.is_string()) bytes += value.string().size();
+  if (value.is_array())
+    for (const Json& item : value.array()) bytes += memory_bytes(item);
+  if (value.is_object())
+    for (const auto& [key, item] : value.object()) bytes += sizeof(key) + key.size() + memory_bytes(item);
+  return bytes;
+}
+
+constexpr size_t kMaxStoredBytes = 32 << 20;  // in memory, of all turns of one request
+constexpr size_t kMaxStoredTurns = 10'000;    // a chain on disk that somebody has tied to a ring ends too
 
 /// The stored turns up to `id`, newest first.
 Result<std::vector<Json>> stored_turns(std::string id, ResponseStore& stored, std::string_view owner) {
   std::vector<Json> turns;
+  size_t bytes = 0;
   while (true) {
     auto record = turns.size() < kMaxStoredTurns ? stored.get(owner, id) : std::nullopt;
     const Json* response = record ? field(*record, "response") : nullptr;
@@ -184,6 +197,11 @@ Result<std::vector<Json>> stored_turns(std::string id, ResponseStore& stored, st
                         turns.empty() ? "no " : "that an earlier turn is gone: ", short_quote(id));
     const Json* before = field(*response, "previous_response_id");
     id = before && before->is_string() ? before->string() : std::string();
+    bytes += memory_bytes(*record);
+    if (bytes > kMaxStoredBytes)
+      return make_error(ErrorCode::invalid_argument,
+                        "previous_response_id: expected stored turns of {} MiB at most, found more",
+                        kMaxStoredBytes >> 20);
     turns.push_back(*std::move(record));
     if (id.empty()) return turns;
   }

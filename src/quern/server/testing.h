@@ -317,9 +317,9 @@ class FakeHost : public ModelHost {
 
 class FakeStore : public ResponseStore {
  public:
-  void put(std::string_view owner, std::string_view id, Json record) override {
+  void put(std::string_view owner, std::string_view id, std::string record) override {
     if (records_.size() >= 1000) records_.clear();  // fuzzing goes on for hours
-    records_[{std::string(owner), std::string(id)}] = std::move(record);
+    records_[{std::string(owner), std::string(id)}] = *Json::parse(record);
   }
   std::optional<Json> get(std::string_view owner, std::string_view id) override {
     const auto it = records_.find({std::string(owner), std::string(id)});

@@ -67,8 +67,9 @@ Status answer(const Exchange& exchange, Services& services) {
                                    .stream = flag(body, "stream")};
   if (flag(body, "store", true))
     options.keep = [&stored = services.responses, owner = exchange.owner,
-                    items = response_input_items(*field(body, "input"))](const Json& response) {
-      stored.put(owner, response.find("id")->string(), Json::Object{{"response", response}, {"input", items}});
+                    items = Json(response_input_items(*field(body, "input"))).dump()](std::string_view id,
+                                                                                      std::string_view response) {
+      stored.put(owner, id, fmt::format(R"({{"response":{},"input":{}}})", response, items));
     };
   Call call{.prompt = std::move(prompt), .settings = std::move(settings), .stream = options.stream};
   auto writer = std::make_shared<ResponsesAnswer>(std::move(options), exchange.writer);

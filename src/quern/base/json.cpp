@@ -50,10 +50,14 @@ Result<Json> number_from(std::string_view token) {
 
 struct Converter {
   bool unique_keys;
+  size_t most_keys;
 
   Result<Json> object(sj::ondemand::object in, int depth) {
     Json::Object out;
     for (auto field : in) {
+      if (out.size() == most_keys)
+        return make_error(ErrorCode::corrupt_data, "JSON: expected at most {} keys in an object, found more",
+                          most_keys);
       std::string_view key;
       QUERN_JSON_TRY(field.unescaped_key().get(key));
       std::string name(key);
@@ -233,7 +237,7 @@ void dump_value(const Json& v, int indent, int depth, std::string& out) {
 }
 
 /// A document that is one scalar: simdjson's value interface wants a container around it.
-Result<Json> parse_padded(sj::padded_string_view text, bool unique_keys) {
+Result<Json> parse_padded(sj::padded_string_view text, Converter converter) {
   sj::ondemand::parser parser;
   sj::ondemand::document document;
   QUERN_JSON_TRY(parser.iterate(text).get(document));
@@ -241,7 +245,6 @@ Result<Json> parse_padded(sj::padded_string_view text, bool unique_keys) {
   QUERN_JSON_TRY(document.get_array().get(wrapped));
   Json result;
   int count = 0;
-  Converter converter{unique_keys};
   for (auto element : wrapped) {
     sj::ondemand::value item;
     QUERN_JSON_TRY(element.get(item));
@@ -263,7 +266,7 @@ Json::Json(uint64_t i) {
     data_ = BigInteger{fmt::to_string(i)};
 }
 
-Result<Json> Json::parse(std::string_view text, bool unique_keys) {
+Result<Json> Json::parse(std::string_view text, bool unique_keys, size_t most_keys) {
   const size_t start = text.find_first_not_of(" \t\r\n");
   if (start == text.npos) return make_error(ErrorCode::corrupt_data, "JSON: expected a document, found nothing");
   if (text.size() > std::numeric_limits<uint32_t>::max() - 64)
@@ -278,7 +281,7 @@ Result<Json> Json::parse(std::string_view text, bool unique_keys) {
   wrapped += ']';
   const size_t bytes = wrapped.size();
   wrapped.append(sj::SIMDJSON_PADDING, ' ');  // simdjson reads in blocks beyond the end
-  return parse_padded(sj::padded_string_view(wrapped.data(), bytes, wrapped.size()), unique_keys);
+  return parse_padded(sj::padded_string_view(wrapped.data(), bytes, wrapped.size()), Converter{unique_keys, most_keys});
 }
 
 const Json* Json::find(std::string_view key) const {

@@ -43,8 +43,8 @@ class Json {
   Json(Object o) : data_(std::move(o)) {}              // NOLINT(google-explicit-constructor)
 
   /// One whole document; anything after it but white space is an error. With `unique_keys` a key that stands twice in
-  /// one object is an error, else the last one wins.
-  static Result<Json> parse(std::string_view text, bool unique_keys = false);
+  /// one object is an error, else the last one wins. More than `most_keys` in one object are an error.
+  static Result<Json> parse(std::string_view text, bool unique_keys = false, size_t most_keys = SIZE_MAX);
 
   Type type() const { return static_cast<Type>(data_.index()); }
   bool is_null() const { return type() == Type::null; }

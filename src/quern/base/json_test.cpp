@@ -59,6 +59,16 @@ TEST(Json, strings_round_trip) {
   EXPECT_EQ(json_quote("a\xff"), "\"a\xEF\xBF\xBD\"");
 }
 
+TEST(Json, counts_the_keys_of_each_object) {
+  EXPECT_TRUE(Json::parse(R"({"a":{"b":1,"c":2},"d":[{"e":1,"f":2}]})", false, 2));
+  for (const std::string_view text :
+       {R"({"a":1,"b":2,"c":3})", R"([{"a":{"a":1,"b":2,"c":3}}])", R"({"a":1,"a":2,"a":3})"}) {
+    const auto parsed = Json::parse(text, false, 2);
+    ASSERT_FALSE(parsed) << text;
+    EXPECT_EQ(parsed.error().message, "JSON: expected at most 2 keys in an object, found more");
+  }
+}
+
 TEST(Json, float_repr_is_pythons) {
   EXPECT_EQ(float_repr(1.0), "1.0");
   EXPECT_EQ(float_repr(1e16), "1e+16");

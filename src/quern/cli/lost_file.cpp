@@ -6,6 +6,7 @@
 #include <unistd.h>
 
 #include <array>
+#include <atomic>
 #include <climits>
 #include <cstdint>
 #include <string_view>
@@ -69,6 +70,9 @@ bool put_path(uintptr_t address) {
 }
 
 void on_lost_file(int, siginfo_t* info, void*) {
+  static std::atomic_flag told;
+  if (told.test_and_set())  // another thread met it too and says so
+    for (;;) ::pause();
   put("quern: ");
   if (!put_path(reinterpret_cast<uintptr_t>(info->si_addr))) put("a mapped file");
   put(": cannot be read any more: expected the file as it was opened, found it cut or its disk failing\n");

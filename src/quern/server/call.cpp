@@ -2,6 +2,7 @@
 #include "quern/server/call.h"
 
 #include <algorithm>
+#include <atomic>
 #include <chrono>
 #include <mutex>
 #include <new>
@@ -23,14 +24,15 @@ constexpr int kPaceMilliseconds = 50;
 
 Error no_memory() { return {ErrorCode::out_of_memory, "the server has no memory for this request now"}; }
 
+Error failed() { return {ErrorCode::internal, "the server failed at this request"}; }
+
 /// What an engine tells of one choice, on its way to the server's thread.
 struct Event {
-  enum class Kind : uint8_t { prompt_read, token, end };
-  Kind kind;
+  struct PromptRead {};
   int choice;
-  TokenInfo token;
   std::string text;
-  RequestEnd end;
+  /// An end is large and comes once, tokens are small and many: without a stream all of them wait here.
+  std::variant<PromptRead, TokenInfo, std::unique_ptr<RequestEnd>> what;
 };
 
 /// One choice on the server's thread.
@@ -69,6 +71,23 @@ class CallRun : public std::enable_shared_from_this<CallRun> {
     for (int p = 0; p < n_prompts(); ++p) submit(p * call_.n, all ? call_.n : 1);
   }
 
+  /// Work on a compute thread: what it throws ends the call.
+  template <typename Work>
+  void guarded_start(Work work) {
+    try {
+      work();
+    } catch (const std::bad_alloc&) {
+      refuse(no_memory());
+    } catch (const std::length_error&) {
+      refuse(no_memory());
+    } catch (...) {
+      refuse(failed());
+    }
+  }
+
+  /// From an engine's thread that has no memory for an event: the next look ends the call.
+  void lose() noexcept { lost_.store(true, std::memory_order_relaxed); }
+
   void refuse(Refusal refusal) {
     executors_.serve([self = shared_from_this(), refusal = std::move(refusal)] { self->fail(refusal); });
   }
@@ -76,7 +95,7 @@ class CallRun : public std::enable_shared_from_this<CallRun> {
   /// From an engine's thread: at most one task is on its way to the server's thread at a time, whatever comes until it
   /// runs goes with it. A token waits for its pace, and without a stream for the end; all else is passed on at once.
   void push(Event event) {
-    const bool token = event.kind == Event::Kind::token;
+    const bool token = std::holds_alternative<TokenInfo>(event.what);
     {
       const std::lock_guard lock(mutex_);
       inbox_.push_back(std::move(event));
@@ -138,6 +157,8 @@ class CallRun : public std::enable_shared_from_this<CallRun> {
       fail(no_memory());
     } catch (const std::length_error&) {
       fail(no_memory());
+    } catch (...) {
+      fail(failed());
     }
   }
 
@@ -145,6 +166,7 @@ class CallRun : public std::enable_shared_from_this<CallRun> {
     executors_.later(kLookMilliseconds, [weak = weak_from_this()] {
       const auto self = weak.lock();
       if (!self || self->over_) return;
+      if (self->lost_.load(std::memory_order_relaxed)) return self->fail(no_memory());
       if (Clock::now() - self->last_ >= std::chrono::milliseconds(kLookMilliseconds)) self->alive();
       self->look_later();
     });
@@ -187,21 +209,23 @@ class CallRun : public std::enable_shared_from_this<CallRun> {
   void take(Event& event) {
     Choice& choice = choices_[static_cast<size_t>(event.choice)];
     release_others(event.choice);
-    if (event.kind == Event::Kind::token) return take_token(choice, event);
-    if (event.kind == Event::Kind::end) take_end(choice, event);
+    if (auto* token = std::get_if<TokenInfo>(&event.what)) return take_token(choice, event.text, *token);
+    if (auto* end = std::get_if<std::unique_ptr<RequestEnd>>(&event.what)) take_end(event.choice, event.text, **end);
   }
 
   /// The prompt of a choice was read: the other answers to it find it in the cache.
   void release_others(int choice) {
     if (call_.n == 1 || !call_.settings.use_cache || choice % call_.n != 0) return;
     if (std::exchange(choices_[static_cast<size_t>(choice)].read, true)) return;
-    executors_.compute([self = shared_from_this(), choice] { self->submit(choice + 1, self->call_.n - 1); });
+    executors_.compute([self = shared_from_this(), choice] {
+      self->guarded_start([&] { self->submit(choice + 1, self->call_.n - 1); });
+    });
   }
 
-  void take_token(Choice& choice, Event& event) {
+  void take_token(Choice& choice, std::string_view text, TokenInfo& token) {
     ++choice.n_tokens;
-    take_text(choice, event.text);
-    choice.tokens.push_back(std::move(event.token));
+    take_text(choice, text);
+    choice.tokens.push_back(std::move(token));
   }
 
   void take_text(Choice& choice, std::string_view text) {
@@ -236,18 +260,18 @@ class CallRun : public std::enable_shared_from_this<CallRun> {
     choice.tokens.clear();
   }
 
-  void take_end(Choice& choice, Event& event) {
-    RequestEnd& end = event.end;
+  void take_end(int index, std::string_view text, RequestEnd& end) {
+    Choice& choice = choices_[static_cast<size_t>(index)];
     if (end.error) return fail(*std::move(end.error));
     if (end.finish == FinishReason::cancelled) return fail(Error{ErrorCode::cancelled, "the server is stopping"});
-    take_text(choice, event.text);
+    take_text(choice, text);
     if (call_.split_reasoning) take_piece(choice, choice.splitter.flush());
     if (choice.reasons && !choice.answers) choice.reasoning_tokens = choice.n_tokens;
-    if (!choice.reasoning.empty() || !choice.text.empty() || !choice.tokens.empty()) write_piece(event.choice, choice);
+    if (!choice.reasoning.empty() || !choice.text.empty() || !choice.tokens.empty()) write_piece(index, choice);
     choice.usage = end.usage;
     choice.ended = true;
-    answer_->end_choice(event.choice, ChoiceEnd{end.finish, std::move(end.stop), std::move(end.prompt_logprobs),
-                                                std::move(end.embedding)});
+    answer_->end_choice(
+        index, ChoiceEnd{end.finish, std::move(end.stop), std::move(end.prompt_logprobs), std::move(end.embedding)});
     if (std::all_of(choices_.begin(), choices_.end(), [](const Choice& c) { return c.ended; })) finish();
   }
 
@@ -302,6 +326,8 @@ class CallRun : public std::enable_shared_from_this<CallRun> {
   Clock::time_point last_;  // when something was last written
   bool over_ = false;
 
+  std::atomic<bool> lost_{false};  // an event
+
   std::mutex mutex_;
   std::vector<Event> inbox_;  // guarded by mutex_
   enum class Drain : uint8_t { none, timed, posted };
@@ -317,28 +343,24 @@ class ChoiceListener : public RequestListener {
   ChoiceListener(std::shared_ptr<CallRun> run, int choice) : run_(std::move(run)), choice_(choice) {}
 
   void on_prompt(int64_t done, int64_t total) override {
-    if (done == total) push({.kind = Event::Kind::prompt_read, .choice = choice_});
+    if (done == total) push([&] { return Event{choice_, {}, Event::PromptRead{}}; });
   }
   void on_token(const TokenInfo& token, std::string_view text) override {
-    push_copy([&] {
-      return Event{.kind = Event::Kind::token, .choice = choice_, .token = token, .text = std::string(text)};
-    });
+    push([&] { return Event{choice_, std::string(text), token}; });
   }
   void on_end(const RequestEnd& end, std::string_view text) override {
-    push_copy(
-        [&] { return Event{.kind = Event::Kind::end, .choice = choice_, .text = std::string(text), .end = end}; });
+    push([&] { return Event{choice_, std::string(text), std::make_unique<RequestEnd>(end)}; });
   }
 
  private:
   template <typename Make>
-  void push_copy(Make make) {
+  void push(Make make) noexcept {
     try {
       run_->push(make());
-    } catch (const std::bad_alloc&) {
-      run_->refuse(no_memory());
+    } catch (...) {
+      run_->lose();
     }
   }
-  void push(Event event) { run_->push(std::move(event)); }
 
   std::shared_ptr<CallRun> run_;
   int choice_;
@@ -371,15 +393,8 @@ void run_call(std::shared_ptr<ServedModel> model, Call call, std::shared_ptr<Ans
               std::shared_ptr<ResponseWriter> writer, const Executors& executors) {
   auto run =
       std::make_shared<CallRun>(std::move(model), std::move(call), std::move(answer), std::move(writer), executors);
-  executors.compute([run] {
-    try {
-      run->start();
-    } catch (const std::bad_alloc&) {
-      run->refuse(no_memory());
-    } catch (const std::length_error&) {
-      run->refuse(no_memory());
-    }
-  });
+  // Here, not in a task of its own: those wait without a bound, with what was a body in them.
+  run->guarded_start([&] { run->start(); });
 }
 
 }  // namespace quern

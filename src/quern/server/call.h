@@ -74,7 +74,7 @@ struct Executors {
 };
 
 /// Renders and tokenises the prompt, submits a request for each choice and passes what comes to `answer`; cancels them
-/// when the client of `writer` goes. Returns at once. Runs on a `compute` thread up to the submission.
+/// when the client of `writer` goes. For `compute` threads: returns when all of that is submitted.
 void run_call(std::shared_ptr<ServedModel> model, Call call, std::shared_ptr<AnswerWriter> answer,
               std::shared_ptr<ResponseWriter> writer, const Executors& executors);
 

@@ -5,6 +5,7 @@
 #include <string>
 #include <string_view>
 
+#include "quern/server/conversation.h"
 #include "quern/server/fields.h"
 
 namespace quern {
@@ -41,6 +42,7 @@ Status check_content(const Json& content, const std::string& where) {
 
 Status check_calls(const Json& calls, const std::string& where) {
   if (!calls.is_array()) return wrong("{}: expected a list, found {}", where, found_text(calls));
+  if (calls.array().size() > kMaxCalls) return too_many_calls(where);
   for (size_t i = 0; i < calls.array().size(); ++i) {
     const Json* function = field(calls.array()[i], "function");
     if (!function) function = field(calls.array()[i], "custom");

@@ -1,9 +1,26 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "quern/server/conversation.h"
 
+#include <algorithm>
 #include <utility>
 
 namespace quern {
+namespace {
+
+/// In place: copies of what came before would be as many as the square of the calls.
+Json::Array& calls_of(Json::Object& message) {
+  const auto found =
+      std::find_if(message.begin(), message.end(), [](const auto& member) { return member.first == "tool_calls"; });
+  if (found != message.end()) return found->second.array();
+  return message.emplace_back("tool_calls", Json::Array()).second.array();
+}
+
+}  // namespace
+
+Error too_many_calls(std::string_view where) {
+  return make_error(ErrorCode::invalid_argument, "{}{}expected at most {} calls of tools in one message, found more",
+                    where, where.empty() ? "" : ": ", kMaxCalls);
+}
 
 void Conversation::begin_assistant(Json content) {
   Json message = Json::Object{{"role", "assistant"}, {"content", std::move(content)}};
@@ -22,15 +39,14 @@ void Conversation::reason(std::string_view text) {
   reasoning_ += text;
 }
 
-void Conversation::call(std::string_view id, std::string_view name, std::string_view arguments) {
+Status Conversation::call(std::string_view id, std::string_view name, std::string_view arguments) {
   const bool goes_on = !messages_.empty() && reasoning_.empty() && *messages_.back().find("role") == Json("assistant");
   if (!goes_on) begin_assistant(nullptr);
-  Json& message = messages_.back();
-  const Json* before = message.find("tool_calls");
-  Json::Array calls = before ? before->array() : Json::Array();
+  Json::Array& calls = calls_of(messages_.back().object());
+  if (calls.size() == kMaxCalls) return too_many_calls("");
   calls.push_back(Json::Object{
       {"id", id}, {"type", "function"}, {"function", Json::Object{{"name", name}, {"arguments", arguments}}}});
-  message.set("tool_calls", std::move(calls));
+  return {};
 }
 
 void Conversation::result(std::string_view id, std::string_view name, Json content) {

@@ -6,8 +6,13 @@
 #include <vector>
 
 #include "quern/base/json.h"
+#include "quern/base/result.h"
 
 namespace quern {
+
+/// Calls of tools in one message: far more than any model makes at a time.
+inline constexpr size_t kMaxCalls = 1024;
+Error too_many_calls(std::string_view where);
 
 /// Builds a conversation in the form of the OpenAI API from the pieces that other dialects tell it in, so that the same
 /// conversation becomes the same messages whatever it came in.
@@ -18,7 +23,8 @@ class Conversation {
   /// Reasoning of the assistant's message that comes next (several join by a line end); of none if none comes.
   void reason(std::string_view text);
   /// Joins the assistant's message right before it, else begins one without content. `arguments`: text, JSON or not.
-  void call(std::string_view id, std::string_view name, std::string_view arguments);
+  /// invalid_argument beyond kMaxCalls in one message.
+  Status call(std::string_view id, std::string_view name, std::string_view arguments);
   /// `name`: of the tool, where it is told; empty: it is not.
   void result(std::string_view id, std::string_view name, Json content);
 

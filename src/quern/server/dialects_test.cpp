@@ -174,7 +174,8 @@ TEST(Dialects, a_stored_turn_reads_as_if_spelled_out) {
   ::quern::testing::FakeStore store;
   const Json answer = Json::Object{
       {"id", "resp_1"}, {"previous_response_id", nullptr}, {"output", Json::Array{text_item("assistant", "Hi Ada")}}};
-  store.put("ada", "resp_1", Json::Object{{"response", answer}, {"input", response_input_items("I am Ada")}});
+  store.put("ada", "resp_1",
+            Json(Json::Object{{"response", answer}, {"input", response_input_items("I am Ada")}}).dump());
   const auto told =
       response_prompt(Json::Object{{"previous_response_id", "resp_1"}, {"input", "Who am I?"}}, store, "ada");
   ASSERT_TRUE(told) << told.error().message;
@@ -188,7 +189,7 @@ TEST(Dialects, a_stored_turn_reads_as_if_spelled_out) {
 TEST(Dialects, a_ring_of_stored_turns_ends) {
   ::quern::testing::FakeStore store;
   const Json answer = Json::Object{{"id", "resp_1"}, {"previous_response_id", "resp_1"}, {"output", Json::Array()}};
-  store.put("", "resp_1", Json::Object{{"response", answer}, {"input", Json::Array()}});
+  store.put("", "resp_1", Json(Json::Object{{"response", answer}, {"input", Json::Array()}}).dump());
   EXPECT_FALSE(response_prompt(Json::Object{{"previous_response_id", "resp_1"}, {"input", "x"}}, store, ""));
 }
 

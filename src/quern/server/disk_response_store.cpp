@@ -249,11 +249,10 @@ DiskResponseStore::~DiskResponseStore() {
   impl_->writer.join();
 }
 
-void DiskResponseStore::put(std::string_view owner, std::string_view id, Json record) {
-  Json file;
-  // The names are hashes; these tell a file that was copied to another name.
-  file.set("owner", owner).set("id", id).set("record", std::move(record));
-  auto text = std::make_shared<const std::string>(file.dump());
+void DiskResponseStore::put(std::string_view owner, std::string_view id, std::string record) {
+  // The names are hashes; the owner and the id within tell a file that was copied to another name.
+  auto text = std::make_shared<const std::string>(
+      fmt::format(R"({{"owner":{},"id":{},"record":{}}})", json_quote(owner), json_quote(id), record));
   const auto bytes = static_cast<int64_t>(text->size());
   Place place(owner, id);
   const std::lock_guard lock(impl_->mutex);

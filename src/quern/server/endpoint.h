@@ -32,6 +32,7 @@ struct Endpoint {
   std::span<const FieldSpec> fields;  ///< of the body; empty: it takes none
   /// Runs on a thread that may take its time. Errors: `write_error` in the dialect's shape.
   void (*handle)(Exchange exchange, Services& services);
+  bool quick = false;  ///< it runs on the server's thread instead, at once, however busy the others are
 };
 
 extern const Endpoint* const endpoint_table[];

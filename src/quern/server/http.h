@@ -33,6 +33,7 @@ struct HttpRequest {
   std::string query;  ///< as it came, without the question mark
   HttpHeaders headers;
   std::string body;
+  std::shared_ptr<const void> room;  ///< what the body takes of the server's room for bodies, for as long as this lives
 };
 
 /// One answer with a body that is known.

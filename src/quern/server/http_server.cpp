@@ -9,6 +9,7 @@
 
 #include <algorithm>
 #include <array>
+#include <atomic>
 #include <boost/asio/io_context.hpp>
 #include <boost/asio/ip/tcp.hpp>
 #include <boost/asio/post.hpp>
@@ -16,6 +17,7 @@
 #include <ctime>
 #include <exception>
 #include <map>
+#include <thread>
 #include <unordered_set>
 #include <utility>
 #include <vector>
@@ -57,8 +59,25 @@ constexpr size_t kBurst = 32;
 constexpr milliseconds kSweepTime{250};
 // No file descriptor left: the kernel keeps the connections in its backlog until then.
 constexpr milliseconds kAcceptPause{100};
+// No memory for the loop itself: others may give some back until then.
+constexpr milliseconds kMemoryPause{10};
 // Files of the process beside connections.
 constexpr rlim_t kOtherFiles = 256;
+
+constexpr std::string_view kTooManyBodies = "too many bodies are being sent at this time";
+
+/// What a body that was handed on takes of the room for all of them.
+class BodyRoom {
+ public:
+  BodyRoom(std::shared_ptr<std::atomic<uint64_t>> bodies, uint64_t bytes) : bodies_(std::move(bodies)), bytes_(bytes) {}
+  ~BodyRoom() { bodies_->fetch_sub(bytes_); }
+  BodyRoom(const BodyRoom&) = delete;
+  BodyRoom& operator=(const BodyRoom&) = delete;
+
+ private:
+  const std::shared_ptr<std::atomic<uint64_t>> bodies_;
+  const uint64_t bytes_;
+};
 
 class Connection;
 
@@ -68,6 +87,7 @@ struct Core {
       : options(std::move(the_options)), handlers(std::move(the_handlers)) {}
   ~Core();
 
+  void resume();
   void accept();
   void admit(tcp::socket socket);
   void remove(const std::shared_ptr<Connection>& connection);
@@ -91,8 +111,9 @@ struct Core {
   std::shared_ptr<TaskQueue> tasks = std::make_shared<TaskQueue>([this] { asio::post(io, [this] { run_tasks(); }); });
   std::multimap<Clock::time_point, std::function<void()>> later;
   std::unordered_set<std::shared_ptr<Connection>> connections;
-  bool sweeping = false, stopping = false;
-  uint64_t bodies = 0;  // bytes of bodies that are not whole yet
+  bool accepting = false, sweeping = false, waking = false;  // that the loop will come to it
+  bool stopping = false;
+  const std::shared_ptr<std::atomic<uint64_t>> bodies = std::make_shared<std::atomic<uint64_t>>();  // bytes, any thread
   int64_t date_seconds = -1;
   std::string date_text;
   std::array<char, kReadBytes> scratch;  // what was read last; one buffer, since nothing waits with bytes in it
@@ -121,7 +142,8 @@ class Connection : public std::enable_shared_from_this<Connection> {
   void take_in(std::string_view bytes);
   size_t advance(std::string_view bytes);
   bool judge_head(bool more_bytes);
-  void count_body(uint64_t bytes);
+  bool count_body(uint64_t bytes);
+  Clock::time_point body_deadline() const;
   void dispatch();
   void refuse(int status, std::string_view message);
   void respond_now(HttpResponse response);
@@ -149,6 +171,7 @@ class Connection : public std::enable_shared_from_this<Connection> {
   uint64_t answer_number_ = 0;
   size_t backlog_ = 0;    // bytes that wait in answer_
   uint64_t counted_ = 0;  // our part of core_.bodies
+  Clock::time_point body_begun_{};
   uint64_t drained_ = 0;
 };
 
@@ -229,9 +252,8 @@ size_t Connection::advance(std::string_view bytes) {
       dispatch();
     } else if (after == HttpReader::State::body) {
       phase_ = Phase::body;
-      read_deadline_ = Clock::now() + core_.limits.body_idle_time;
-      count_body(reader_->request().body.size());
-      if (core_.bodies > core_.limits.bodies_bytes) refuse(503, "too many bodies are being sent at this time");
+      read_deadline_ = body_deadline();
+      if (!count_body(reader_->request().body.size())) refuse(503, kTooManyBodies);
     }
     if (step == 0) break;
   }
@@ -241,6 +263,7 @@ size_t Connection::advance(std::string_view bytes) {
 /// False: the request has been answered. `more_bytes`: some of the body are here.
 bool Connection::judge_head(bool more_bytes) {
   const HttpRequest& head = reader_->request();
+  body_begun_ = Clock::now();
   has_body_ = reader_->has_body();
   form_ = {.http_1_1 = reader_->http_1_1(), .keep_alive = reader_->keep_alive(), .head_only = head.method == "HEAD"};
   if (core_.handlers.check) {
@@ -265,17 +288,29 @@ bool Connection::judge_head(bool more_bytes) {
   return false;
 }
 
-void Connection::count_body(uint64_t bytes) {
-  core_.bodies += bytes - counted_;
+/// Whether there is room for it; a request without a body needs none.
+bool Connection::count_body(uint64_t bytes) {
+  const uint64_t more = bytes - counted_;  // modulo 2^64: less is more, too
   counted_ = bytes;
+  return core_.bodies->fetch_add(more) + more <= core_.limits.bodies_bytes || bytes == 0;
+}
+
+/// For the next byte: soon, and so that all of them do not hold their room for hours at a byte now and then.
+Clock::time_point Connection::body_deadline() const {
+  const uint64_t rate = std::max<uint64_t>(core_.limits.body_rate_bytes, 1);
+  const milliseconds earned(reader_->request().body.size() * 1000 / rate);
+  return std::min(Clock::now() + core_.limits.body_idle_time, body_begun_ + core_.limits.body_grace_time + earned);
 }
 
 // Answering.
 
 void Connection::dispatch() {
+  if (!count_body(reader_->request().body.size())) return refuse(503, kTooManyBodies);
+  HttpRequest request = std::move(reader_->request());
+  if (counted_ > 0) request.room = std::make_shared<const BodyRoom>(core_.bodies, counted_);
+  counted_ = 0;
   phase_ = Phase::answering;
   read_deadline_ = kNever;
-  count_body(0);
   const auto post = [tasks = core_.tasks](std::function<void()> task) { tasks->post(std::move(task)); };
   const auto wake = [tasks = core_.tasks, number = ++answer_number_, weak = weak_from_this()] {
     tasks->post([number, weak] {
@@ -283,7 +318,7 @@ void Connection::dispatch() {
     });
   };
   answer_ = std::make_shared<Answer>(post, wake);
-  core_.handlers.handle(std::move(reader_->request()), make_writer(answer_));
+  core_.handlers.handle(std::move(request), make_writer(answer_));
 }
 
 /// Answers in place of a handler, as the last thing on this connection.
@@ -438,8 +473,16 @@ Core::~Core() {
   close_all();
 }
 
+/// Begins what a failure for want of memory has left undone: nobody else would begin it again.
+void Core::resume() {
+  if (!stopping && !accepting) accept();
+  if (!sweeping) sweep();
+  if (!waking) arm_later();
+}
+
 void Core::accept() {
   acceptor.async_accept([this](const error_code& error, tcp::socket socket) {
+    accepting = false;
     if (stopping) return;
     if (!error) {
       accept();  // first: what goes wrong with one connection is not the next one's matter
@@ -448,9 +491,12 @@ void Core::accept() {
     if (error == asio::error::connection_aborted || error == asio::error::interrupted) return accept();
     accept_timer.expires_after(kAcceptPause);
     accept_timer.async_wait([this](const error_code& cancelled) {
+      accepting = false;
       if (!cancelled && !stopping) accept();
     });
+    accepting = true;
   });
+  accepting = true;
 }
 
 void Core::admit(tcp::socket socket) {
@@ -463,7 +509,7 @@ void Core::admit(tcp::socket socket) {
   const auto connection = std::make_shared<Connection>(*this, std::move(socket));
   connections.insert(connection);
   connection->guarded([&] { too_many ? connection->turn_away() : connection->start(); });
-  if (!std::exchange(sweeping, true)) sweep();
+  if (!sweeping) sweep();
 }
 
 void Core::remove(const std::shared_ptr<Connection>& connection) {
@@ -472,18 +518,17 @@ void Core::remove(const std::shared_ptr<Connection>& connection) {
 }
 
 void Core::sweep() {
-  if (connections.empty()) {
-    sweeping = false;
-    return;
-  }
+  if (connections.empty()) return;
   sweep_timer.expires_after(kSweepTime);
   sweep_timer.async_wait([this](const error_code& cancelled) {
     if (cancelled) return;
+    sweeping = false;
     sweep();
     const auto now = Clock::now();
     const std::vector<std::shared_ptr<Connection>> all(connections.begin(), connections.end());
     for (const auto& connection : all) connection->guarded([&] { connection->check_deadlines(now); });
   });
+  sweeping = true;
 }
 
 void Core::run_tasks() {
@@ -503,10 +548,12 @@ void Core::run_later(Clock::time_point when, std::function<void()> task) {
 }
 
 void Core::arm_later() {
+  waking = false;
   if (later.empty()) return;
   later_timer.expires_at(later.begin()->first);
   later_timer.async_wait([this](const error_code& cancelled) {
     if (cancelled) return;
+    waking = false;
     const auto now = Clock::now();
     while (!later.empty() && later.begin()->first <= now) {
       const auto task = std::move(later.extract(later.begin()).mapped());
@@ -518,6 +565,7 @@ void Core::arm_later() {
     }
     arm_later();
   });
+  waking = true;
 }
 
 void Core::begin_stop(milliseconds grace) {
@@ -646,13 +694,14 @@ std::string HttpServer::url() const { return "http://" + shown(impl_->options.ho
 
 void HttpServer::run() {
   Core& core = *impl_;
-  for (bool accepting = false, done = false; !done;) {
+  for (bool done = false; !done;) {
     try {
-      if (!std::exchange(accepting, true)) core.accept();
+      core.resume();
       core.io.run();
       done = true;
     } catch (...) {
       // Out of memory in the loop itself; what it was about to do is lost, connections have their deadlines.
+      std::this_thread::sleep_for(kMemoryPause);
     }
   }
   core.close_all();

@@ -128,8 +128,8 @@ std::string post(std::string_view path, std::string_view body, std::string_view 
 
 constexpr std::string_view kClose = "Connection: close\r\n";
 
-/// A running server. /echo tells what it got; /hold keeps its writer for the test; /drop forgets it; /throw throws;
-/// `check` refuses /forbidden.
+/// A running server. /echo tells what it got; /hold keeps its writer for the test, /keep the request; /drop forgets it;
+/// /throw throws; `check` refuses /forbidden.
 class HttpServerTest : public testing::Test {
  protected:
   void start(HttpLimits limits = {}, std::string host = "127.0.0.1") {
@@ -143,6 +143,12 @@ class HttpServerTest : public testing::Test {
       ++handled_;
       if (request.path == "/throw") throw std::bad_alloc();
       if (request.path == "/drop") return;
+      if (request.path == "/keep") {
+        writer->respond({.body = "kept"});
+        const std::lock_guard lock(mutex_);
+        kept_.push_back(std::move(request));
+        return;
+      }
       if (request.path == "/big") return writer->respond({.body = std::string(3 << 20, 'b')});
       if (request.path != "/hold") {
         return writer->respond(
@@ -188,6 +194,7 @@ class HttpServerTest : public testing::Test {
   std::atomic<int> handled_{0}, gone_{0};
   std::mutex mutex_;
   std::vector<std::shared_ptr<ResponseWriter>> held_;
+  std::vector<HttpRequest> kept_;
 };
 
 TEST_F(HttpServerTest, answers_with_all_headers) {
@@ -384,6 +391,45 @@ TEST_F(HttpServerTest, bounds_the_bodies_that_come_at_the_same_time) {
   first.send(std::string(500, 'a'));
   EXPECT_EQ(status_of(first.read_all()), 200);
   EXPECT_EQ(status_of(ask(request)), 200);  // and the room is there again
+}
+
+TEST_F(HttpServerTest, counts_bodies_until_they_are_let_go) {
+  start({.body_bytes = 3000, .bodies_bytes = 3000});
+  const std::string request = post("/keep", std::string(2000, 'a'), kClose);
+  EXPECT_EQ(status_of(ask(request)), 200);
+  EXPECT_EQ(status_of(ask(request)), 503);
+  EXPECT_EQ(status_of(ask(post("/echo", std::string(900, 'a'), kClose))), 200) << "there is room for small ones";
+  EXPECT_TRUE(alive());
+  {
+    const std::lock_guard lock(mutex_);
+    ASSERT_EQ(kept_.size(), 1U);
+    kept_[0].room.reset();
+  }
+  EXPECT_EQ(status_of(ask(request)), 200);
+  finish();
+  server_.reset();
+  kept_.clear();  // after its server
+}
+
+TEST_F(HttpServerTest, gives_up_a_body_that_comes_too_slowly_on_the_whole) {
+  start({.body_rate_bytes = 1000, .body_grace_time = std::chrono::seconds(1)});
+  Client slow(server_->port()), steady(server_->port());
+  const auto begin = steady_clock::now();
+  const std::string head = "POST /echo HTTP/1.1\r\nHost: a\r\nConnection: close\r\nContent-Length: 5000\r\n\r\n";
+  slow.send(head);
+  steady.send(head);
+  std::string refusal;
+  for (int i = 0; i < 20; ++i) {  // 2 s: 20 bytes, or 5,000
+    std::this_thread::sleep_for(100ms);
+    if (refusal.empty() && slow.send("a")) refusal = slow.read_until("\r\n\r\n", 1ms);
+    if (!refusal.empty()) {
+      EXPECT_GT(i, 5);
+    }
+    steady.send(std::string(250, 'a'));
+  }
+  EXPECT_EQ(status_of(refusal), 408);
+  EXPECT_EQ(status_of(steady.read_all()), 200);
+  EXPECT_LT(seconds_since(begin), 4);
 }
 
 TEST_F(HttpServerTest, asks_for_the_body_of_who_waits_for_that) {

@@ -96,9 +96,10 @@ class MessageBlocks {
     return {};
   }
 
-  void finish() {
+  Status finish() {
     if (!texts_.empty() || !said_) say();
-    for (const Call& call : calls_) out_.call(call.id, call.name, call.arguments);
+    for (const Call& call : calls_) QUERN_TRY_STATUS(out_.call(call.id, call.name, call.arguments));
+    return {};
   }
 
  private:
@@ -156,7 +157,7 @@ Status add_message(const Json& message, const std::string& where, Conversation& 
   MessageBlocks blocks(role->string(), out);
   for (size_t i = 0; i < content->array().size(); ++i)
     QUERN_TRY_STATUS(blocks.add(content->array()[i], fmt::format("{}.content[{}]", where, i)));
-  blocks.finish();
+  if (Status done = blocks.finish(); !done) return std::move(done).error().in(where + ".content");
   return {};
 }
 

@@ -1,7 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "quern/server/ollama_input.h"
 
-#include <deque>
+#include <map>
+#include <unordered_map>
 
 #include "quern/server/constraints.h"
 #include "quern/server/conversation.h"
@@ -20,6 +21,27 @@ Status check_no_images(const Json& object, std::string_view where) {
   return make_error(ErrorCode::invalid_argument, "{}{}images: this model takes text only", where,
                     where.empty() ? "" : ".");
 }
+
+/// Ids of calls without a result, in the order of the calls. An id may stand several times.
+class Unanswered {
+ public:
+  void add(std::string id) {
+    places_.emplace(id, next_);
+    ids_.emplace(next_++, std::move(id));
+  }
+  /// Empty: there is none.
+  std::string first() const { return ids_.empty() ? std::string() : ids_.begin()->second; }
+  void remove(const std::string& id) {
+    const auto [begin, end] = places_.equal_range(id);
+    for (auto place = begin; place != end; ++place) ids_.erase(place->second);
+    places_.erase(begin, end);
+  }
+
+ private:
+  size_t next_ = 0;
+  std::map<size_t, std::string> ids_;
+  std::unordered_multimap<std::string, size_t> places_;
+};
 
 /// A conversation whose calls get the ids that they lack.
 class OllamaMessages {
@@ -62,23 +84,24 @@ class OllamaMessages {
     // Nine letters and digits: some templates take no others.
     if (id.empty()) id = fmt::format("call{:05}", ++calls_);
     const Json* arguments = field(*function, "arguments");
-    out_.call(id, name, !arguments ? "{}" : arguments->is_string() ? arguments->string() : arguments->dump());
-    unanswered_.push_back(std::move(id));
+    const std::string text = !arguments ? "{}" : arguments->is_string() ? arguments->string() : arguments->dump();
+    if (Status added = out_.call(id, name, text); !added) return std::move(added).error().in(where);
+    unanswered_.add(std::move(id));
     return {};
   }
 
   Status add_result(const Json& message, std::string content, const std::string& where) {
     QUERN_TRY(const std::string name, optional_text(message, "tool_name", where));
     QUERN_TRY(std::string id, optional_text(message, "tool_call_id", where));
-    if (id.empty() && !unanswered_.empty()) id = unanswered_.front();
-    std::erase(unanswered_, id);
+    if (id.empty()) id = unanswered_.first();
+    unanswered_.remove(id);
     out_.result(id, name, std::move(content));
     return {};
   }
 
   Conversation out_;
   int calls_ = 0;
-  std::deque<std::string> unanswered_;  // ids of calls
+  Unanswered unanswered_;
 };
 
 /// Those beside the ones that every dialect has. What they set on a machine (num_gpu, num_thread, ...) is not a

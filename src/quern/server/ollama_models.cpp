@@ -6,6 +6,7 @@
 #include <span>
 
 #include "quern/base/sha256.h"
+#include "quern/server/fields.h"
 #include "quern/server/ollama_answer.h"
 
 namespace quern {
@@ -53,6 +54,14 @@ Json ollama_model_object(const ModelCard& card) {
   const auto time = std::chrono::system_clock::time_point(std::chrono::seconds(card.created));
   return Json::Object{{"name", card.name},       {"model", card.name},        {"modified_at", rfc3339(time)},
                       {"size", card.file_bytes}, {"digest", digest_of(card)}, {"details", ollama_details(card)}};
+}
+
+Result<std::shared_ptr<ServedModel>> ollama_model(const Json& body, ModelHost& models) {
+  const Json* given = field(body, "model");
+  const std::string_view name = given ? std::string_view(given->string()) : std::string_view();
+  const std::vector<ModelCard> cards = models.models();
+  const ModelCard* card = find_card(cards, name);
+  return models.model(card ? std::string_view(card->name) : without_latest(name));
 }
 
 const ModelCard* find_card(const std::vector<ModelCard>& cards, std::string_view name) {

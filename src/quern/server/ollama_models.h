@@ -17,6 +17,9 @@ Json ollama_model_object(const ModelCard& card);
 /// Its "details" alone.
 Json ollama_details(const ModelCard& card);
 
+/// The model that "model" names, with or without ":latest".
+Result<std::shared_ptr<ServedModel>> ollama_model(const Json& body, ModelHost& models);
+
 /// The card of that name or alias, with or without Ollama's ":latest"; null pointer: none has it.
 const ModelCard* find_card(const std::vector<ModelCard>& cards, std::string_view name);
 

@@ -227,5 +227,31 @@ TEST(Ollama, times_are_written_as_rfc_3339_has_them) {
   EXPECT_EQ(at(951'827'696'000'000'001), "2000-02-29T12:34:56.000000001Z");
 }
 
+TEST(Ollama, latest_is_no_part_of_a_name) {
+  TestServer server;
+  for (const auto& [name, asked] : {std::pair("test-model:latest", "test-model"),
+                                    {"test-model", "test-model"},
+                                    {"alias:latest", "test-model"},
+                                    {"other:latest", "other"},
+                                    {"other:7b", "other:7b"}})
+    for (const std::string_view path : {"/api/chat", "/api/generate"}) {
+      EXPECT_EQ(server.post(path, fmt::format(R"({{"model":"{}","stream":false}})", name))->response.status, 200);
+      EXPECT_EQ(server.host.asked, asked) << path;
+    }
+}
+
+TEST(Ollama, results_without_an_id_answer_the_first_call_that_has_none) {
+  const auto body = Json::parse(R"({"messages":[
+    {"role":"assistant","tool_calls":[{"id":"a","function":{"name":"f"}},{"id":"b","function":{"name":"f"}},
+                                      {"id":"a","function":{"name":"f"}},{"id":"c","function":{"name":"f"}}]},
+    {"role":"tool","tool_call_id":"a","content":""},{"role":"tool","content":""},{"role":"tool","content":""},
+    {"role":"tool","content":""}]})");
+  const Json messages = *messages_of_ollama(*body);
+  std::string ids;
+  for (const Json& message : messages.array())
+    if (const Json* id = message.find("tool_call_id")) ids += id->string() + ";";
+  EXPECT_EQ(ids, "a;b;c;;");
+}
+
 }  // namespace
 }  // namespace quern

@@ -14,8 +14,8 @@ class MemoryResponseStore : public ResponseStore {
  public:
   explicit MemoryResponseStore(int64_t cap_bytes) : budget_(cap_bytes) {}
 
-  void put(std::string_view owner, std::string_view id, Json record) override {
-    std::string key = key_of(owner, id), text = record.dump();
+  void put(std::string_view owner, std::string_view id, std::string text) override {
+    std::string key = key_of(owner, id);
     const auto bytes = static_cast<int64_t>(key.size() + text.size());
     const std::lock_guard lock(mutex_);
     texts_[key] = std::move(text);

@@ -32,7 +32,7 @@ class DiskResponseStore : public ResponseStore {
                                                          int64_t cap_bytes = kStoredResponsesOnDiskBytes);
   ~DiskResponseStore() override;
 
-  void put(std::string_view owner, std::string_view id, Json record) override;
+  void put(std::string_view owner, std::string_view id, std::string record) override;
   std::optional<Json> get(std::string_view owner, std::string_view id) override;
   bool remove(std::string_view owner, std::string_view id) override;
 

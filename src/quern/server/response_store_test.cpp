@@ -44,7 +44,7 @@ class DiskStore : public ::testing::Test {
 
   /// Puts one response, closes the store and says where its file is.
   fs::path one_file() {
-    open()->put("ada", "resp_1", record_of("x"));
+    open()->put("ada", "resp_1", record_of("x").dump());
     const auto found = files();
     EXPECT_EQ(found.size(), 1u);
     return found.empty() ? fs::path() : found[0];
@@ -54,9 +54,9 @@ class DiskStore : public ::testing::Test {
 };
 
 void keeps_apart_and_forgets(ResponseStore& store) {
-  store.put("ada", "resp_1", record_of("of ada"));
-  store.put("bob", "resp_1", record_of("of bob"));
-  store.put("", "resp_2", record_of("of nobody"));
+  store.put("ada", "resp_1", record_of("of ada").dump());
+  store.put("bob", "resp_1", record_of("of bob").dump());
+  store.put("", "resp_2", record_of("of nobody").dump());
   EXPECT_EQ(store.get("ada", "resp_1"), record_of("of ada"));
   EXPECT_EQ(store.get("bob", "resp_1"), record_of("of bob"));
   EXPECT_EQ(store.get("ada", "resp_2"), std::nullopt);
@@ -65,8 +65,8 @@ void keeps_apart_and_forgets(ResponseStore& store) {
   EXPECT_FALSE(store.remove("ada", "resp_1"));
   EXPECT_EQ(store.get("ada", "resp_1"), std::nullopt);
   EXPECT_EQ(store.get("bob", "resp_1"), record_of("of bob"));
-  store.put("ada", "resp_1", record_of("again"));
-  store.put("ada", "resp_1", record_of("and again"));
+  store.put("ada", "resp_1", record_of("again").dump());
+  store.put("ada", "resp_1", record_of("and again").dump());
   EXPECT_EQ(store.get("ada", "resp_1"), record_of("and again"));
 }
 
@@ -77,8 +77,9 @@ TEST(MemoryStore, keeps_owners_apart_and_forgets_what_is_removed) {
 
 TEST(MemoryStore, one_owner_cannot_push_out_another) {
   const auto store = make_memory_response_store(4000);
-  store->put("ada", "resp_a", record_of("mine"));
-  for (int i = 0; i < 200; ++i) store->put("flood", "resp_" + std::to_string(i), record_of(std::string(300, 'x')));
+  store->put("ada", "resp_a", record_of("mine").dump());
+  for (int i = 0; i < 200; ++i)
+    store->put("flood", "resp_" + std::to_string(i), record_of(std::string(300, 'x')).dump());
   EXPECT_EQ(store->get("ada", "resp_a"), record_of("mine"));
   EXPECT_EQ(store->get("flood", "resp_0"), std::nullopt);
   EXPECT_EQ(store->get("flood", "resp_199"), record_of(std::string(300, 'x')));
@@ -86,8 +87,8 @@ TEST(MemoryStore, one_owner_cannot_push_out_another) {
 
 TEST(MemoryStore, what_is_too_large_is_not_kept) {
   const auto store = make_memory_response_store(1000);
-  store->put("ada", "resp_1", record_of("small"));
-  store->put("ada", "resp_2", record_of(std::string(2000, 'x')));
+  store->put("ada", "resp_1", record_of("small").dump());
+  store->put("ada", "resp_2", record_of(std::string(2000, 'x')).dump());
   EXPECT_EQ(store->get("ada", "resp_2"), std::nullopt);
   EXPECT_EQ(store->get("ada", "resp_1"), record_of("small"));
 }
@@ -102,7 +103,7 @@ TEST_F(DiskStore, keeps_owners_apart_and_forgets_what_is_removed) {
 }
 
 TEST_F(DiskStore, survives_a_restart) {
-  open()->put("ada", "resp_1", record_of("kept"));
+  open()->put("ada", "resp_1", record_of("kept").dump());
   EXPECT_EQ(open()->get("ada", "resp_1"), record_of("kept"));
   EXPECT_TRUE(open()->remove("ada", "resp_1"));
   EXPECT_EQ(open()->get("ada", "resp_1"), std::nullopt);
@@ -111,7 +112,7 @@ TEST_F(DiskStore, survives_a_restart) {
 
 TEST_F(DiskStore, files_are_for_their_owner_alone_and_named_by_hashes) {
   const auto old = umask(0);
-  open()->put("../../../../ada", "../../etc/passwd", record_of("x"));
+  open()->put("../../../../ada", "../../etc/passwd", record_of("x").dump());
   umask(old);
   const auto found = files();
   ASSERT_EQ(found.size(), 1u);
@@ -159,7 +160,7 @@ TEST_F(DiskStore, links_and_strange_things_are_not_followed) {
     const auto store = open();
     EXPECT_EQ(store->get("ada", "resp_1"), std::nullopt) << what;
     EXPECT_FALSE(store->remove("ada", "resp_1")) << what;
-    store->put("ada", "resp_1", record_of("new"));
+    store->put("ada", "resp_1", record_of("new").dump());
     EXPECT_EQ(store->get("ada", "resp_1"), record_of("new")) << what;
     store->flush();
     fs::remove_all(path);
@@ -172,7 +173,7 @@ TEST_F(DiskStore, links_and_strange_things_are_not_followed) {
   fs::create_directory_symlink(elsewhere, group);
   const auto store = open();
   EXPECT_EQ(store->get("ada", "resp_1"), std::nullopt);
-  store->put("ada", "resp_9", record_of("x"));
+  store->put("ada", "resp_9", record_of("x").dump());
   store->flush();
   const auto error = store->last_error();
   ASSERT_TRUE(error);
@@ -195,14 +196,14 @@ TEST_F(DiskStore, stays_below_its_cap) {
   constexpr int64_t kCap = 40960;  // ten blocks
   {
     const auto store = open(kCap);
-    store->put("ada", "resp_a", record_of("mine"));
-    for (int i = 0; i < 40; ++i) store->put("flood", "resp_" + std::to_string(i), record_of("x"));
+    store->put("ada", "resp_a", record_of("mine").dump());
+    for (int i = 0; i < 40; ++i) store->put("flood", "resp_" + std::to_string(i), record_of("x").dump());
     store->flush();
     EXPECT_EQ(files().size(), 10u);
     EXPECT_EQ(store->get("ada", "resp_a"), record_of("mine"));
     EXPECT_EQ(store->get("flood", "resp_0"), std::nullopt);
     EXPECT_EQ(store->get("flood", "resp_39"), record_of("x"));
-    store->put("ada", "resp_big", record_of(std::string(kCap, 'x')));
+    store->put("ada", "resp_big", record_of(std::string(kCap, 'x')).dump());
     EXPECT_EQ(store->get("ada", "resp_big"), std::nullopt);
     EXPECT_TRUE(store->last_error());
   }

@@ -77,11 +77,15 @@ void ResponsesAnswer::add(ItemKind kind, std::string_view text) {
   if (item_ && item_->kind != kind) close("completed");
   if (!item_) open(kind);
   item_->text += text;
+  emit_delta(text);
+}
+
+void ResponsesAnswer::emit_delta(std::string_view text) {
   Json::Object members = place();
   members.emplace_back("delta", text);
-  if (kind == ItemKind::message) members.emplace_back("logprobs", Json::Array());
-  emit(kind == ItemKind::reasoning ? "response.reasoning_text.delta" : "response.output_text.delta",
-       std::move(members));
+  const bool message = item_->kind == ItemKind::message;
+  if (message) members.emplace_back("logprobs", Json::Array());
+  emit(message ? "response.output_text.delta" : "response.reasoning_text.delta", std::move(members));
 }
 
 void ResponsesAnswer::begin(int64_t /*prompt_tokens*/) {
@@ -91,10 +95,20 @@ void ResponsesAnswer::begin(int64_t /*prompt_tokens*/) {
   emit_response("response.in_progress");
 }
 
-/// A real event, which some clients want to see, where the order of events allows one.
+/// A real event, since some clients count no others, of those that the order of events allows: before the first item
+/// the response again, without what the client sent and may be large; within an item a delta of no text.
 void ResponsesAnswer::alive() {
   if (!options_.stream || !begun_) return;
-  if (!item_ && output_.empty()) emit_response("response.in_progress");
+  const auto now = std::chrono::steady_clock::now();
+  if (alive_at_ && now - *alive_at_ < options_.alive_time) return;
+  alive_at_ = now;
+  if (item_) return emit_delta("");
+  if (!output_.empty()) return;
+  Json slim{Json::Object{}};
+  for (const auto& [name, value] : options_.response.object())
+    if (name != "instructions" && name != "metadata" && name != "tool_choice") slim.object().emplace_back(name, value);
+  slim.set("instructions", nullptr).set("metadata", Json::Object{}).set("tool_choice", "auto");
+  emit("response.in_progress", {{"response", std::move(slim)}});
 }
 
 void ResponsesAnswer::piece(int /*choice*/, std::string_view reasoning, std::string_view text,
@@ -122,10 +136,12 @@ void ResponsesAnswer::end(const CallEnd& end) {
                             {"output_tokens", usage.completion_tokens},
                             {"output_tokens_details", Json::Object{{"reasoning_tokens", end.reasoning_tokens}}},
                             {"total_tokens", usage.prompt_tokens + usage.completion_tokens}});
-  if (options_.keep) options_.keep(response);
+  std::string text;
+  if (options_.keep || !options_.stream) text = response.dump();
+  if (options_.keep) options_.keep(response.find("id")->string(), text);
   if (!options_.stream) {
     HttpResponse answer;
-    answer.body = response.dump();
+    answer.body = std::move(text);
     return writer_->respond(std::move(answer));
   }
   emit_response(whole ? "response.completed" : "response.incomplete");

@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 #pragma once
 
+#include <chrono>
 #include <functional>
 #include <memory>
 #include <optional>
@@ -22,8 +23,10 @@ class ResponsesAnswer : public AnswerWriter {
     std::string path;  ///< of the request, for errors
     Json response;     ///< the object as it begins: "in_progress", no output
     bool stream = false;
-    /// Takes the finished object before the client hears of the end; empty: it is not stored.
-    std::function<void(const Json& response)> keep = {};
+    /// Takes the finished object as text before the client hears of the end; empty: it is not stored.
+    std::function<void(std::string_view id, std::string_view response)> keep = {};
+    /// Between two signs of life: some clients want events, none wants many.
+    std::chrono::milliseconds alive_time{3000};
   };
   ResponsesAnswer(Options options, std::shared_ptr<ResponseWriter> writer);
 
@@ -43,6 +46,7 @@ class ResponsesAnswer : public AnswerWriter {
 
   void emit(std::string_view type, Json::Object members);
   void emit_response(std::string_view type);
+  void emit_delta(std::string_view text);
   Json::Object place() const;
   static Json part_of(const OpenItem& item);
   static Json item_object(const OpenItem& item, std::string_view status, bool with_content);
@@ -55,6 +59,7 @@ class ResponsesAnswer : public AnswerWriter {
   EventStream events_;
   int64_t sequence_ = 0;
   bool begun_ = false;
+  std::optional<std::chrono::steady_clock::time_point> alive_at_;  // the last sign of life
   std::optional<OpenItem> item_;
   Json::Array output_;
   ChoiceEnd choice_end_;

@@ -47,7 +47,7 @@ Status add_function_call(const Json& item, std::string_view where, Conversation&
   QUERN_TRY(const std::string id, optional_text(item, "call_id", where));
   QUERN_TRY(const std::string name, need_text(item, "name", where));
   QUERN_TRY(const std::string arguments, optional_text(item, "arguments", where));
-  out.call(id, name, arguments);
+  if (Status added = out.call(id, name, arguments); !added) return std::move(added).error().in(where);
   return {};
 }
 
@@ -56,7 +56,8 @@ Status add_custom_call(const Json& item, std::string_view where, Conversation& o
   QUERN_TRY(const std::string id, optional_text(item, "call_id", where));
   QUERN_TRY(const std::string name, need_text(item, "name", where));
   QUERN_TRY(const std::string input, optional_text(item, "input", where));
-  out.call(id, name, Json(Json::Object{{"input", input}}).dump());
+  const std::string arguments = Json(Json::Object{{"input", input}}).dump();
+  if (Status added = out.call(id, name, arguments); !added) return std::move(added).error().in(where);
   return {};
 }
 
@@ -169,11 +170,24 @@ Result<Json> reasoning_variables(const Json& body) {
   return template_variables(field(body, "chat_template_kwargs"), effort);
 }
 
-constexpr size_t kMaxStoredTurns = 10'000;  // a chain on disk that somebody has tied to a ring ends too
+/// What a value takes in memory, about: short items take a multiple of their text there.
+size_t memory_bytes(const Json& value) {
+  size_t bytes = sizeof(Json);
+  if (value.is_string()) bytes += value.string().size();
+  if (value.is_array())
+    for (const Json& item : value.array()) bytes += memory_bytes(item);
+  if (value.is_object())
+    for (const auto& [key, item] : value.object()) bytes += sizeof(key) + key.size() + memory_bytes(item);
+  return bytes;
+}
+
+constexpr size_t kMaxStoredBytes = 32 << 20;  // in memory, of all turns of one request
+constexpr size_t kMaxStoredTurns = 10'000;    // a chain on disk that somebody has tied to a ring ends too
 
 /// The stored turns up to `id`, newest first.
 Result<std::vector<Json>> stored_turns(std::string id, ResponseStore& stored, std::string_view owner) {
   std::vector<Json> turns;
+  size_t bytes = 0;
   while (true) {
     auto record = turns.size() < kMaxStoredTurns ? stored.get(owner, id) : std::nullopt;
     const Json* response = record ? field(*record, "response") : nullptr;
@@ -183,6 +197,11 @@ Result<std::vector<Json>> stored_turns(std::string id, ResponseStore& stored, st
                         turns.empty() ? "no " : "that an earlier turn is gone: ", short_quote(id));
     const Json* before = field(*response, "previous_response_id");
     id = before && before->is_string() ? before->string() : std::string();
+    bytes += memory_bytes(*record);
+    if (bytes > kMaxStoredBytes)
+      return make_error(ErrorCode::invalid_argument,
+                        "previous_response_id: expected stored turns of {} MiB at most, found more",
+                        kMaxStoredBytes >> 20);
     turns.push_back(*std::move(record));
     if (id.empty()) return turns;
   }
@@ -218,19 +237,22 @@ Status add_response_input(const Json& input, Conversation& out) {
   return {};
 }
 
-Json::Array response_input_items(const Json& input) {
+Json::Array response_input_items(Json input) {
   if (input.is_string()) {
-    Json part = Json::Object{{"type", "input_text"}, {"text", input}};
+    Json part = Json::Object{{"type", "input_text"}, {"text", std::move(input)}};
     return {Json::Object{{"id", new_id("msg_")},
                          {"type", "message"},
                          {"status", "completed"},
                          {"role", "user"},
                          {"content", Json::Array{std::move(part)}}}};
   }
-  Json::Array items = input.array();
-  for (Json& item : items) {
+  Json::Array items = std::move(input.array());
+  const std::string base = new_id("");  // one draw for all: there may be very many
+  for (size_t i = 0; i < items.size(); ++i) {
+    Json& item = items[i];
     if (!field(item, "type")) item.set("type", "message");
-    if (!field(item, "id")) item.set("id", new_id(*item.find("type") == Json("message") ? "msg_" : "item_"));
+    const bool message = *item.find("type") == Json("message");
+    if (!field(item, "id")) item.set("id", fmt::format("{}{}_{}", message ? "msg_" : "item_", base, i));
   }
   return items;
 }

@@ -20,7 +20,7 @@ Status add_response_input(const Json& input, Conversation& out);
 Result<ChatPrompt> response_prompt(const Json& body, ResponseStore& stored, std::string_view owner);
 
 /// `input` as the items that are stored and listed: each with an id.
-Json::Array response_input_items(const Json& input);
+Json::Array response_input_items(Json input);
 
 /// Checks the shapes of `tools`, `tool_choice` and `text`. unsupported where they ask for what is not built yet; hosted
 /// tools ask for nothing.

@@ -3,6 +3,7 @@
 
 #include <regex>
 
+#include "quern/server/responses_answer.h"
 #include "quern/server/testing.h"
 
 namespace quern {
@@ -122,6 +123,59 @@ TEST(Responses, progress_is_told_while_the_prompt_is_read) {
   server.model->run(1);
   server.loop.run();
   EXPECT_EQ(writer->events().back().first, "response.completed");
+}
+
+TEST(Responses, tells_that_it_lives_in_every_phase_and_not_too_often) {
+  for (const int milliseconds : {0, 3'600'000}) {
+    const auto writer = std::make_shared<TestWriter>();
+    ResponsesAnswer answer({.path = std::string(kPath),
+                            .response = Json::Object{{"id", "resp_1"}, {"instructions", std::string(10'000, 'x')}},
+                            .stream = true,
+                            .alive_time = std::chrono::milliseconds(milliseconds)},
+                           writer);
+    const auto twice = [&] {
+      const size_t before = writer->events().size();
+      answer.alive();
+      answer.alive();
+      std::string names;
+      for (size_t i = before; i < writer->events().size(); ++i) {
+        names += writer->events()[i].first + ";";
+        EXPECT_LT(writer->events()[i].second.size(), 1000U) << "no long text of the client";
+      }
+      return names;
+    };
+    answer.begin(5);
+    const bool often = milliseconds == 0;
+    EXPECT_EQ(twice(), often ? "response.in_progress;response.in_progress;" : "response.in_progress;");
+    answer.piece(0, "hm", "", {});
+    EXPECT_EQ(twice(), often ? "response.reasoning_text.delta;response.reasoning_text.delta;" : "");
+    answer.piece(0, "", "ok", {});
+    EXPECT_EQ(twice(), often ? "response.output_text.delta;response.output_text.delta;" : "");
+    answer.end_choice(0, {});
+    answer.end({});
+    EXPECT_EQ(writer->events().back().first, "response.completed");
+    const Json item = Json::parse(writer->events().back().second)->find("response")->find("output")->array()[1];
+    EXPECT_EQ(item.find("content")->array()[0].find("text")->string(), "ok");
+  }
+}
+
+TEST(Responses, a_chain_of_stored_turns_is_bounded) {
+  TestServer server;
+  server.model->context = 16 << 20;
+  const auto stored = [&](std::string_view id, size_t bytes) {
+    const Json response = Json::Object{{"output", Json::Array{}}, {"previous_response_id", nullptr}};
+    const Json item = Json::Object{{"role", "user"}, {"content", std::string(bytes, 'x')}};
+    server.store.put("", id, Json(Json::Object{{"response", response}, {"input", Json::Array{item}}}).dump());
+  };
+  stored("resp_small", 1 << 10);
+  stored("resp_big", 33 << 20);
+  const auto ask = [&](std::string_view id) {
+    return server.post(kPath, fmt::format(R"({{"input":"Hi","previous_response_id":"{}"}})", id));
+  };
+  EXPECT_EQ(ask("resp_small")->response.status, 200);
+  const auto refused = ask("resp_big");
+  EXPECT_EQ(refused->response.status, 400);
+  EXPECT_NE(refused->text().find("stored turns of 32 MiB at most"), std::string::npos) << refused->text();
 }
 
 TEST(Responses, a_failure_in_the_middle_is_an_event) {

@@ -12,6 +12,7 @@ namespace quern {
 namespace {
 
 constexpr std::string_view kId = "{id}";
+constexpr size_t kMostKeys = 10'000;  // of one object of a body
 
 /// What stands for `{id}`; nothing where the path is another one.
 std::optional<std::string_view> match(std::string_view pattern, std::string_view path) {
@@ -59,19 +60,53 @@ std::optional<HttpResponse> refuse(const Route& found, const HttpRequest& head) 
 
 Result<Json> checked_body(const Endpoint& endpoint, std::string_view text) {
   if (endpoint.fields.empty()) return Json();
-  auto body = Json::parse(text);
+  auto body = Json::parse(text, /*unique_keys=*/false, kMostKeys);
   if (!body) return make_error(ErrorCode::invalid_argument, "the body is not valid: {}", body.error().message);
   QUERN_TRY_STATUS(check_fields(endpoint.fields, *body));
   return body;
 }
 
-void answer(const HttpRequest& request, const Route& found, std::string owner, std::shared_ptr<ResponseWriter> writer,
+void answer(HttpRequest& request, const Route& found, std::string owner, std::shared_ptr<ResponseWriter> writer,
             Services& services) {
   auto body = checked_body(*found.endpoint, request.body);
+  request.body = {};
   if (!body) return write_error(*writer, request.path, body.error());
   found.endpoint->handle(Exchange{request, *std::move(body), found.tail, std::move(owner), std::move(writer)},
                          services);
 }
+
+/// A request on its way from the server's thread to its endpoint.
+struct Job {
+  HttpRequest request;
+  Route found;
+  std::string owner;
+  std::shared_ptr<ResponseWriter> writer;
+
+  void run(Services& services) {
+    try {
+      answer(request, found, owner, writer, services);
+    } catch (const std::bad_alloc&) {
+      refuse(no_memory());
+    } catch (const std::length_error&) {
+      refuse(no_memory());
+    } catch (...) {
+      refuse(make_error(ErrorCode::internal, "the server failed at this request"));
+    }
+  }
+
+  /// Where not even that can be said, the writer goes without an answer, and its connection with it.
+  void refuse(const Error& error) noexcept {
+    try {
+      write_error(*writer, request.path, error);
+    } catch (...) {
+      writer.reset();
+    }
+  }
+
+  static Error no_memory() {
+    return make_error(ErrorCode::out_of_memory, "the server has no memory for this request now");
+  }
+};
 
 }  // namespace
 
@@ -84,7 +119,8 @@ Route find_route(std::span<const Endpoint* const> table, std::string_view method
     if (!id) continue;
     if (route.allow.find(candidate->method) == route.allow.npos)
       route.allow += fmt::format("{}{}", route.allow.empty() ? "" : ", ", candidate->method);
-    if (candidate->method != method || (route.endpoint && !fits_better(*candidate, *route.endpoint))) continue;
+    const bool takes = candidate->method == (method == "HEAD" ? "GET" : method);
+    if (!takes || (route.endpoint && !fits_better(*candidate, *route.endpoint))) continue;
     route.endpoint = candidate;
     route.tail = *id;
   }
@@ -98,21 +134,16 @@ std::optional<HttpResponse> check_route(const HttpRequest& head) {
 void route(HttpRequest request, std::string owner, std::shared_ptr<ResponseWriter> writer, Services& services) {
   Route found = find_route(endpoints(), request.method, request.path);
   if (auto refused = refuse(found, request)) return writer->respond(*std::move(refused));
-  auto shared = std::make_shared<const HttpRequest>(std::move(request));
-  services.executors.compute(
-      [shared, found = std::move(found), owner = std::move(owner), writer = std::move(writer), &services] {
-        const auto no_memory = [&] {
-          write_error(*writer, shared->path,
-                      make_error(ErrorCode::out_of_memory, "the server has no memory for this request now"));
-        };
-        try {
-          answer(*shared, found, owner, writer, services);
-        } catch (const std::bad_alloc&) {
-          no_memory();
-        } catch (const std::length_error&) {
-          no_memory();
-        }
-      });
+  const auto job = std::make_shared<Job>(Job{std::move(request), std::move(found), std::move(owner), writer});
+  if (job->found.endpoint->quick) return job->run(services);
+  const uint64_t number = services.requests->new_number();
+  // First: once the request has begun, what it does when its client goes is its own matter.
+  writer->on_gone([queue = std::weak_ptr(services.requests), number] {
+    if (const auto requests = queue.lock()) requests->drop(number);
+  });
+  const auto run = [job, &services] { job->run(services); };
+  if (!services.requests->add(number, job->owner, run, services.executors.compute))
+    job->refuse(make_error(ErrorCode::out_of_memory, "too many requests wait at this time: try again later"));
 }
 
 }  // namespace quern

@@ -3,8 +3,17 @@
 
 #include <gtest/gtest.h>
 
+#include <algorithm>
+#include <new>
+#include <stdexcept>
+
+#include "quern/server/testing.h"
+
 namespace quern {
 namespace {
+
+using testing::TestServer;
+using testing::TestWriter;
 
 constexpr Endpoint kList = {.method = "GET", .path = "/things", .summary = "", .fields = {}, .handle = nullptr};
 constexpr Endpoint kGet = {.method = "GET", .path = "/things/{id}", .summary = "", .fields = {}, .handle = nullptr};
@@ -50,6 +59,103 @@ TEST(Router, an_unknown_path_is_a_404_in_its_dialect) {
   const Json body = *Json::parse(refused->body);
   ASSERT_TRUE(body.find("error")->is_string());
   EXPECT_EQ(body.find("error")->string().find('\x1b'), std::string::npos);
+}
+
+TEST(Router, head_goes_where_get_goes) {
+  EXPECT_EQ(find_route(kTable, "HEAD", "/things").endpoint, &kList);
+  EXPECT_EQ(find_route(kTable, "HEAD", "/things/x").endpoint, &kGet);
+  EXPECT_EQ(find_route(kTable, "HEAD", "/things/new").endpoint, &kGet) << "an id like any other";
+  EXPECT_FALSE(check_route(HttpRequest{.method = "HEAD", .path = "/v1/models"}).has_value());
+  EXPECT_EQ(check_route(HttpRequest{.method = "HEAD", .path = "/v1/messages"})->status, 405);
+}
+
+std::shared_ptr<TestWriter> send(TestServer& server, std::string_view path, std::string body, std::string owner = "") {
+  auto writer = std::make_shared<TestWriter>();
+  HttpRequest request{.method = body.empty() ? "GET" : "POST", .path = std::string(path), .body = std::move(body)};
+  request.headers.emplace_back("content-type", "application/json");
+  route(std::move(request), std::move(owner), writer, server.services);
+  return writer;
+}
+constexpr std::string_view kChat = "/v1/chat/completions";
+constexpr std::string_view kHi = R"({"messages":[{"role":"user","content":"Hi"}]})";
+
+TEST(Router, health_and_metrics_wait_for_nobody) {
+  TestServer server;
+  const auto waits = send(server, kChat, std::string(kHi));
+  for (const std::string_view path : {"/health", "/metrics"}) {
+    const auto writer = send(server, path, "");
+    EXPECT_TRUE(writer->ended) << path;
+    EXPECT_EQ(writer->response.status, 200) << path;
+  }
+  EXPECT_FALSE(waits->begun);
+}
+
+TEST(Router, what_an_endpoint_throws_is_its_answer) {
+  struct Odd {};
+  const std::pair<std::function<void()>, int> rows[] = {
+      {[] { throw std::bad_alloc(); }, 503},
+      {[] { throw std::length_error("long"); }, 503},
+      {[] { throw std::runtime_error("secret"); }, 500},
+      {[] { throw Odd(); }, 500},
+  };
+  for (const auto& [fails, status] : rows) {
+    TestServer server;
+    server.host.fails = fails;
+    const auto writer = send(server, "/metrics", "");
+    EXPECT_EQ(writer->response.status, status);
+    EXPECT_EQ(writer->text().find("secret"), std::string::npos);
+    EXPECT_TRUE(writer->json().find("error")) << writer->text();
+  }
+}
+
+TEST(Router, lets_the_writer_go_where_there_is_no_memory_for_an_answer) {
+  struct Poor : TestWriter {
+    void respond(HttpResponse) override { throw std::bad_alloc(); }
+  };
+  TestServer server;
+  auto writer = std::make_shared<Poor>();
+  const std::weak_ptr<Poor> seen = writer;
+  route(HttpRequest{.method = "GET", .path = "/metrics"}, "", std::move(writer), server.services);
+  EXPECT_TRUE(seen.expired());
+}
+
+TEST(Router, refuses_at_once_beyond_what_may_wait) {
+  TestServer server;
+  std::vector<std::shared_ptr<TestWriter>> writers;
+  for (size_t i = 0; i < RequestQueue::kMost; ++i) writers.push_back(send(server, kChat, "{}"));
+  const auto refused = send(server, kChat, "{}", "another");
+  EXPECT_EQ(refused->response.status, 503);
+  EXPECT_TRUE(std::any_of(refused->response.headers.begin(), refused->response.headers.end(),
+                          [](const auto& header) { return header.first == "Retry-After"; }));
+  EXPECT_EQ(send(server, "/health", "")->response.status, 200);
+  server.loop.run();
+  for (const auto& writer : writers) EXPECT_EQ(writer->response.status, 400);
+  EXPECT_EQ(server.call("POST", kChat, std::string(kHi))->response.status, 200);
+}
+
+TEST(Router, a_request_whose_client_has_gone_is_not_begun) {
+  TestServer server;
+  const auto writer = send(server, kChat, std::string(kHi)), other = send(server, kChat, std::string(kHi));
+  ASSERT_TRUE(writer->gone);
+  writer->gone();
+  EXPECT_EQ(writer.use_count(), 1) << "and nothing of it is kept";
+  server.loop.run();
+  EXPECT_EQ(server.model->requests.size(), 1U);
+  EXPECT_TRUE(other->ended);
+}
+
+TEST(Router, a_body_holds_its_room_until_it_was_handed_over) {
+  TestServer server;
+  const auto room = std::make_shared<int>();
+  HttpRequest request{.method = "POST", .path = std::string(kChat), .body = std::string(kHi), .room = room};
+  request.headers.emplace_back("content-type", "application/json");
+  const auto writer = std::make_shared<TestWriter>();
+  server.model->at_once = false;
+  route(std::move(request), "", writer, server.services);
+  EXPECT_EQ(room.use_count(), 2);
+  server.loop.run();
+  EXPECT_EQ(room.use_count(), 1);
+  EXPECT_EQ(server.model->requests.size(), 1U) << "it runs";
 }
 
 }  // namespace

@@ -11,6 +11,7 @@
 #include "quern/base/json.h"
 #include "quern/base/result.h"
 #include "quern/server/call.h"
+#include "quern/server/request_queue.h"
 #include "quern/server/served_model.h"
 
 namespace quern {
@@ -47,8 +48,9 @@ class ModelHost {
 class ResponseStore {
  public:
   virtual ~ResponseStore() = default;
-  /// `record`: {"response": .., "input": [items]}.
-  virtual void put(std::string_view owner, std::string_view id, Json record) = 0;
+  /// `record`: {"response": .., "input": [items]} as JSON text, so that who calls on the server's thread can have made
+  /// the large part of it elsewhere.
+  virtual void put(std::string_view owner, std::string_view id, std::string record) = 0;
   virtual std::optional<Json> get(std::string_view owner, std::string_view id) = 0;
   virtual bool remove(std::string_view owner, std::string_view id) = 0;
 };
@@ -59,6 +61,7 @@ struct Services {
   ResponseStore& responses;
   Executors executors;
   std::string version;
+  std::shared_ptr<RequestQueue> requests = std::make_shared<RequestQueue>();
 };
 
 }  // namespace quern

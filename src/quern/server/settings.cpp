@@ -50,12 +50,25 @@ SamplingOptions model_defaults(const GenerationDefaults& advised) {
 }  // namespace
 
 Status check_stops(const Json& value) {
-  if (!value.is_array() || value.array().size() <= kMaxStops) return {};
-  return make_error(ErrorCode::invalid_argument, ": expected at most {} texts, found {}", kMaxStops,
-                    value.array().size());
+  const auto too_long = [](const Json& text) { return text.is_string() && text.string().size() > kMaxStopBytes; };
+  if (too_long(value))
+    return make_error(ErrorCode::invalid_argument, ": expected at most {} bytes, found {}", kMaxStopBytes,
+                      value.string().size());
+  if (!value.is_array()) return {};
+  const Json::Array& texts = value.array();
+  if (texts.size() > kMaxStops)
+    return make_error(ErrorCode::invalid_argument, ": expected at most {} texts, found {}", kMaxStops, texts.size());
+  for (size_t i = 0; i < texts.size(); ++i)
+    if (too_long(texts[i]))
+      return make_error(ErrorCode::invalid_argument, "[{}]: expected at most {} bytes, found {}", i, kMaxStopBytes,
+                        texts[i].string().size());
+  return {};
 }
 
 Status check_logit_bias(const Json& value) {
+  if (value.object().size() > kMaxBiases)
+    return make_error(ErrorCode::invalid_argument, ": expected at most {} token ids, found {}", kMaxBiases,
+                      value.object().size());
   for (const auto& [key, bias] : value.object()) {
     if (!id_of(key))
       return make_error(ErrorCode::invalid_argument, ": expected token ids as names, found {}", short_quote(key));
@@ -80,13 +93,16 @@ std::vector<std::string> stop_texts(const Json* stop) {
 }
 
 Json template_variables(const Json* kwargs, std::string_view effort) {
-  Json out{Json::Object{}};
-  if (effort == "none")
-    out.set("enable_thinking", false).set("thinking", false);
-  else if (!effort.empty())
-    out.set("reasoning_effort", effort);
-  if (kwargs)
-    for (const auto& [key, value] : kwargs->object()) out.set(key, value);
+  Json out = kwargs ? *kwargs : Json(Json::Object{});
+  const auto unless_given = [&](std::string_view name, Json value) {
+    if (!out.find(name)) out.set(name, std::move(value));
+  };
+  if (effort == "none") {
+    unless_given("enable_thinking", false);
+    unless_given("thinking", false);
+  } else if (!effort.empty()) {
+    unless_given("reasoning_effort", effort);
+  }
   return out;
 }
 

@@ -27,7 +27,8 @@ constexpr auto join_fields(const std::array<FieldSpec, N>&... tables) {
 }
 
 inline constexpr double kMaxTokens = 9007199254740991;  ///< 2^53 - 1: more than fits is bounded, not refused
-inline constexpr size_t kMaxStops = 16;
+inline constexpr size_t kMaxStops = 16, kMaxStopBytes = 256;
+inline constexpr size_t kMaxBiases = 1024;
 
 /// Checks of what the tables below cannot say; for fields of other dialects too.
 Status check_stops(const Json& value);
@@ -85,10 +86,11 @@ inline constexpr auto kSamplingFields = std::to_array<FieldSpec>({
      .max = 1e9},
     {.name = "logit_bias",
      .type = FieldType::object,
-     .help = "Token ids with numbers from -100 to 100 that are added to their logits.",
+     .help = "Token ids, 1,024 at most, with numbers from -100 to 100 that are added to their logits.",
      .check = check_logit_bias,
-     .schema = R"({"type":"object","additionalProperties":{"type":"number","minimum":-100,"maximum":100},)"
-               R"("propertyNames":{"pattern":"^(0|[1-9][0-9]{0,9})$"}})"},
+     .schema =
+         R"({"type":"object","maxProperties":1024,"additionalProperties":{"type":"number","minimum":-100,"maximum":100},)"
+         R"("propertyNames":{"pattern":"^(0|[1-9][0-9]{0,9})$"}})"},
     {.name = "ignore_eos", .type = FieldType::boolean, .help = "Goes on where the model would end."},
 });
 
@@ -120,7 +122,7 @@ inline constexpr FieldSpec kStreamField = {
 inline constexpr FieldSpec kStopField = {
     .name = "stop",
     .type = FieldType::text_or_texts,
-    .help = "Texts that end the answer and are not part of it, 16 at most.",
+    .help = "Texts that end the answer and are not part of it: 16 at most, of 256 bytes at most.",
     .check = check_stops,
     .schema = R"({"anyOf":[{"type":"string"},{"type":"array","maxItems":16,"items":{"type":"string"}}]})"};
 

@@ -297,12 +297,19 @@ class FakeHost : public ModelHost {
              .file_types = "Q4_K",
              .parameters = 1234}};
   }
-  Result<std::shared_ptr<ServedModel>> model(std::string_view) override {
+  Result<std::shared_ptr<ServedModel>> model(std::string_view name) override {
+    asked = name;
     return std::static_pointer_cast<ServedModel>(model_);
   }
   std::optional<Json> prefix_misses(std::string_view) override { return std::nullopt; }
-  std::string metrics() override { return "# TYPE quern_requests_running gauge\nquern_requests_running 0\n"; }
+  std::string metrics() override {
+    if (fails) fails();
+    return "# TYPE quern_requests_running gauge\nquern_requests_running 0\n";
+  }
   bool healthy() override { return true; }
+
+  std::string asked;            ///< the name that a model was last asked for by
+  std::function<void()> fails;  ///< throws what goes wrong in `metrics`
 
  private:
   std::shared_ptr<FakeModel> model_;
@@ -310,9 +317,9 @@ class FakeHost : public ModelHost {
 
 class FakeStore : public ResponseStore {
  public:
-  void put(std::string_view owner, std::string_view id, Json record) override {
+  void put(std::string_view owner, std::string_view id, std::string record) override {
     if (records_.size() >= 1000) records_.clear();  // fuzzing goes on for hours
-    records_[{std::string(owner), std::string(id)}] = std::move(record);
+    records_[{std::string(owner), std::string(id)}] = *Json::parse(record);
   }
   std::optional<Json> get(std::string_view owner, std::string_view id) override {
     const auto it = records_.find({std::string(owner), std::string(id)});

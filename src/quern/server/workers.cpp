@@ -39,7 +39,11 @@ void Workers::work() {
       task = std::move(tasks_.front());
       tasks_.pop_front();
     }
-    task();
+    try {
+      task();
+    } catch (...) {
+      // Out of memory, most likely: who waited for this task is told when what it owned goes.
+    }
   }
 }
 

@@ -19,7 +19,7 @@ class Workers {
   Workers(const Workers&) = delete;
   Workers& operator=(const Workers&) = delete;
 
-  /// Any thread. A task must not throw.
+  /// Any thread. What a task throws ends that task alone.
   void post(std::function<void()> task);
 
  private:

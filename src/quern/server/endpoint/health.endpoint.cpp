@@ -22,6 +22,7 @@ const Endpoint endpoint_health = {
     .summary = "Whether the server can answer; the one route that needs no key.",
     .fields = {},
     .handle = handle,
+    .quick = true,
 };
 
 }  // namespace quern

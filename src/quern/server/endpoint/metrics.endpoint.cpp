@@ -19,6 +19,7 @@ const Endpoint endpoint_metrics = {
     .summary = "Counters and gauges in Prometheus' text format.",
     .fields = {},
     .handle = handle,
+    .quick = true,
 };
 
 }  // namespace quern

@@ -3,6 +3,7 @@
 #include "quern/server/ollama_answer.h"
 #include "quern/server/ollama_fields.h"
 #include "quern/server/ollama_input.h"
+#include "quern/server/ollama_models.h"
 #include "quern/server/services.h"
 
 namespace quern {
@@ -26,7 +27,7 @@ Status answer(const Exchange& exchange, Services& services) {
   QUERN_TRY(Json messages, messages_of_ollama(body));
   QUERN_TRY(Json variables, think_variables(body));
   QUERN_TRY_STATUS(check_ollama_extras(body));
-  QUERN_TRY(const std::shared_ptr<ServedModel> model, named_model(body, services.models));
+  QUERN_TRY(const std::shared_ptr<ServedModel> model, ollama_model(body, services.models));
   QUERN_TRY(Request settings, settings_of_ollama(body, *model, exchange.owner));
   if (messages.array().empty()) {
     HttpResponse response;

@@ -4,6 +4,7 @@
 #include "quern/server/ollama_answer.h"
 #include "quern/server/ollama_fields.h"
 #include "quern/server/ollama_input.h"
+#include "quern/server/ollama_models.h"
 #include "quern/server/prompts.h"
 #include "quern/server/services.h"
 
@@ -32,7 +33,7 @@ Status answer(const Exchange& exchange, Services& services) {
   const Json& body = exchange.body;
   QUERN_TRY(Json variables, think_variables(body));
   QUERN_TRY_STATUS(check_ollama_extras(body));
-  QUERN_TRY(const std::shared_ptr<ServedModel> model, named_model(body, services.models));
+  QUERN_TRY(const std::shared_ptr<ServedModel> model, ollama_model(body, services.models));
   QUERN_TRY(Request settings, settings_of_ollama(body, *model, exchange.owner));
   const std::string prompt = text_of(body, "prompt"), suffix = text_of(body, "suffix");
   if (prompt.empty() && suffix.empty()) {

@@ -21,9 +21,9 @@ Json short_number(float value) { return std::strtod(fmt::format("{}", value).c_s
 
 /// The response object as it begins, with the request's settings in it as the API has them.
 Json begun_response(const Json& body, const Request& settings, const std::string& model) {
-  Json reasoning = Json::Object{{"effort", nullptr}, {"summary", nullptr}};
-  if (const Json* given = field(body, "reasoning"))
-    for (const auto& [name, value] : given->object()) reasoning.set(name, value);
+  Json reasoning = member_or(body, "reasoning", Json::Object{});
+  for (const std::string_view name : {"effort", "summary"})
+    if (!reasoning.find(name)) reasoning.set(name, nullptr);
   return Json::Object{
       {"id", new_id("resp_")},
       {"object", "response"},
@@ -67,8 +67,9 @@ Status answer(const Exchange& exchange, Services& services) {
                                    .stream = flag(body, "stream")};
   if (flag(body, "store", true))
     options.keep = [&stored = services.responses, owner = exchange.owner,
-                    items = response_input_items(*field(body, "input"))](const Json& response) {
-      stored.put(owner, response.find("id")->string(), Json::Object{{"response", response}, {"input", items}});
+                    items = Json(response_input_items(*field(body, "input"))).dump()](std::string_view id,
+                                                                                      std::string_view response) {
+      stored.put(owner, id, fmt::format(R"({{"response":{},"input":{}}})", response, items));
     };
   Call call{.prompt = std::move(prompt), .settings = std::move(settings), .stream = options.stream};
   auto writer = std::make_shared<ResponsesAnswer>(std::move(options), exchange.writer);

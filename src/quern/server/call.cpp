@@ -93,13 +93,15 @@ class CallRun : public std::enable_shared_from_this<CallRun> {
   }
 
   /// From an engine's thread: at most one task is on its way to the server's thread at a time, whatever comes until it
-  /// runs goes with it. A token waits for its pace, and without a stream for the end; all else is passed on at once.
+  /// runs goes with it. The first token is passed on at once, for it tells when the prompt was read; others wait for
+  /// their pace, and without a stream for the end.
   void push(Event event) {
     const bool token = std::holds_alternative<TokenInfo>(event.what);
     {
       const std::lock_guard lock(mutex_);
       inbox_.push_back(std::move(event));
-      if (token ? next_drain_ != Drain::none || !call_.stream : next_drain_ == Drain::posted) return;
+      if (token && std::exchange(token_came_, true) && !call_.stream) return;
+      if (token ? next_drain_ != Drain::none : next_drain_ == Drain::posted) return;
       next_drain_ = Drain::posted;
     }
     executors_.serve([self = shared_from_this()] { self->drain(); });
@@ -183,8 +185,9 @@ class CallRun : public std::enable_shared_from_this<CallRun> {
     {
       const std::lock_guard lock(mutex_);
       events.swap(inbox_);
-      paced = call_.stream && std::any_of(events.begin(), events.end(),
-                                          [](const Event& event) { return event.kind == Event::Kind::token; });
+      paced = call_.stream && std::any_of(events.begin(), events.end(), [](const Event& event) {
+                return std::holds_alternative<TokenInfo>(event.what);
+              });
       next_drain_ = paced ? Drain::timed : Drain::none;
     }
     if (paced)
@@ -332,6 +335,7 @@ class CallRun : public std::enable_shared_from_this<CallRun> {
   std::vector<Event> inbox_;  // guarded by mutex_
   enum class Drain : uint8_t { none, timed, posted };
   Drain next_drain_ = Drain::none;            // guarded by mutex_
+  bool token_came_ = false;                   // guarded by mutex_
   bool left_ = false;                         // guarded by mutex_
   std::vector<std::optional<uint64_t>> ids_;  // guarded by mutex_; empty once left
 };

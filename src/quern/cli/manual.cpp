@@ -29,6 +29,7 @@ constexpr Item kExitCodes[] = {
     {"0", "Done."},
     {"1", "Failed; one line on standard error says why."},
     {"2", "Wrong usage."},
+    {"70", "A mapped file was cut, or its disk failed, while it was in use; one line names it."},
     {"130", "Interrupted."},
 };
 

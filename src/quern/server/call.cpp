@@ -21,6 +21,8 @@ constexpr int kLookMilliseconds = 400;
 /// Between two pieces of a stream: more tokens that come meanwhile go with the next one. Faster than anybody reads, and
 /// the cores that would write, send and parse each token by itself are the ones that compute them.
 constexpr int kPaceMilliseconds = 50;
+/// An answer begins without it: the first pieces come as they are drawn.
+constexpr int kUnpacedPieces = 16;
 
 Error no_memory() { return {ErrorCode::out_of_memory, "the server has no memory for this request now"}; }
 
@@ -93,8 +95,8 @@ class CallRun : public std::enable_shared_from_this<CallRun> {
   }
 
   /// From an engine's thread: at most one task is on its way to the server's thread at a time, whatever comes until it
-  /// runs goes with it. The first token is passed on at once, for it tells when the prompt was read; others wait for
-  /// their pace, and without a stream for the end.
+  /// runs goes with it. Tokens wait for their pace, and without a stream for the end; there the first one does not:
+  /// it tells when the prompt was read.
   void push(Event event) {
     const bool token = std::holds_alternative<TokenInfo>(event.what);
     {
@@ -185,11 +187,12 @@ class CallRun : public std::enable_shared_from_this<CallRun> {
     {
       const std::lock_guard lock(mutex_);
       events.swap(inbox_);
-      paced = call_.stream && std::any_of(events.begin(), events.end(), [](const Event& event) {
+      paced = call_.stream && unpaced_ == 0 && std::any_of(events.begin(), events.end(), [](const Event& event) {
                 return std::holds_alternative<TokenInfo>(event.what);
               });
       next_drain_ = paced ? Drain::timed : Drain::none;
     }
+    if (unpaced_ > 0) --unpaced_;
     if (paced)
       executors_.later(kPaceMilliseconds, [weak = weak_from_this()] {
         if (const auto self = weak.lock()) self->drain_if_timed();
@@ -328,6 +331,7 @@ class CallRun : public std::enable_shared_from_this<CallRun> {
   std::vector<Choice> choices_;
   Clock::time_point last_;  // when something was last written
   bool over_ = false;
+  int unpaced_ = kUnpacedPieces;
 
   std::atomic<bool> lost_{false};  // an event
 

@@ -124,7 +124,7 @@ def test_the_limits_are_those_of_the_source():
     source = (ROOT / "src/quern/server/http_limits.h").read_text()
     bytes_of = {name: int(n) << int(shift) for name, n, shift in re.findall(r"(\w+_bytes) = (\d+) << (\d+)", source)}
     seconds = re.findall(r"\w+_time\{(\d+)\}", source)
-    assert len(bytes_of) == 5 and len(seconds) == 4, (bytes_of, seconds)
+    assert len(bytes_of) == 6 and len(seconds) == 5, (bytes_of, seconds)
     text = section("Limits and timeouts")
     for said in [f"{b >> 20} MiB" if b >> 20 else f"{b >> 10} KiB" for b in bytes_of.values()] + [f"{s} s" for s in seconds]:
         assert re.search(rf"(?<!\d){said}\b", text), said

@@ -154,7 +154,8 @@ void ActiveRequest::end(RequestEnd out) {
   }
   try {
     listener_->on_end(out, rest);
-  } catch (const std::bad_alloc&) {  // it could not be told; the others must be
+  } catch (const std::bad_alloc&) {
+    listener_.reset();  // it could not be told; the others must be
   }
 }
 

@@ -225,7 +225,8 @@ void EngineCore::keep(ActiveRequest& request, int64_t before) {
   }
   try {
     cache_.keep(request.request().owner, request.ids(), request.sequence, state, request.cursor);
-  } catch (const std::bad_alloc&) {  // it is read again next time
+  } catch (const std::bad_alloc&) {
+    request.cursor = {};  // what is not kept is read again next time
   }
 }
 

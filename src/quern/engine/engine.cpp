@@ -58,7 +58,7 @@ void Engine::close() {
   thread_.join();
 }
 
-uint64_t Engine::submit(Request request, std::shared_ptr<RequestListener> listener) {
+uint64_t Engine::submit(Request request, const std::shared_ptr<RequestListener>& listener) {
   std::optional<Error> stopped;
   uint64_t id;
   {

@@ -46,7 +46,7 @@ class Engine {
   const LoadedModel& model() const { return *model_; }
 
   /// Queues a request; returns what `cancel` takes. The listener hears of it on the engine's thread.
-  uint64_t submit(Request request, std::shared_ptr<RequestListener> listener);
+  uint64_t submit(Request request, const std::shared_ptr<RequestListener>& listener);
   /// It ends as cancelled within a step.
   void cancel(uint64_t id);
   /// Ends all requests with this error, those that come later too.

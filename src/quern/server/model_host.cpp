@@ -27,7 +27,7 @@ class EngineHost::Hosted : public ServedModel {
   const ModelInfo& info() const override { return model().model().info(); }
   int64_t context_tokens() const override { return model().context().tokens; }
   uint64_t submit(Request request, std::shared_ptr<RequestListener> listener) override {
-    return engine_->submit(std::move(request), std::move(listener));
+    return engine_->submit(std::move(request), listener);
   }
   bool full() const override { return engine_->full(); }
   void cancel(uint64_t id) override { engine_->cancel(id); }

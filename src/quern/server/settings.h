@@ -97,7 +97,11 @@ inline constexpr auto kSamplingFields = std::to_array<FieldSpec>({
 /// How a request is treated.
 inline constexpr auto kServingFields = std::to_array<FieldSpec>({
     {.name = "cache_prompt", .type = FieldType::boolean, .help = "false: neither reads cached prefixes nor keeps any."},
-    {.name = "priority", .type = FieldType::integer, .help = "Lower ones are served first.", .min = -1000, .max = 1000},
+    {.name = "priority",
+     .type = FieldType::integer,
+     .help = "Of the requests of one key lower ones get a place first.",
+     .min = -1000,
+     .max = 1000},
 });
 
 inline constexpr std::string_view kEfforts[] = {"none", "minimal", "low", "medium", "high", "xhigh", "max"};

@@ -2,6 +2,7 @@
 // The header of a stored prefix: what is accepted is, byte for byte, what would have been written.
 #include <algorithm>
 #include <cstring>
+#include <span>
 #include <string_view>
 #include <vector>
 
@@ -18,8 +19,8 @@ const quern::StoreKey kKey = {std::byte{1}, std::byte{2}, std::byte{3}};
 extern "C" int LLVMFuzzerTestOneInput(const uint8_t* data, size_t size) {
   if (size == 0) return 0;
   const size_t n_parts = data[0] >> 1;
-  std::vector<std::byte> bytes(size - 1);
-  std::memcpy(bytes.data(), data + 1, bytes.size());
+  const auto rest = std::as_bytes(std::span(data, size)).subspan(1);
+  std::vector<std::byte> bytes(rest.begin(), rest.end());
   // A fuzzer never guesses magic, fingerprint, key and checksum; with them mended it reaches what lies behind.
   const bool mend = data[0] & 1;
   if (mend) {

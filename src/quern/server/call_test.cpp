@@ -39,6 +39,11 @@ class Diary : public AnswerWriter {
 };
 
 struct Stage {
+  Stage() = default;
+  Stage(const Stage&) = delete;
+  Stage& operator=(const Stage&) = delete;
+  ~Stage() { model->forget(); }  // those who still listen own it
+
   testing::TestLoop loop;
   std::shared_ptr<testing::FakeModel> model = std::make_shared<testing::FakeModel>();
   std::shared_ptr<Diary> diary = std::make_shared<Diary>();

@@ -108,7 +108,7 @@ class FakeModel : public ServedModel {
   void forget() {
     requests.clear();
     cancelled.clear();
-    jobs_.clear();
+    std::exchange(jobs_, {}).clear();
   }
 
   /// One event of a request: its prompt, a token, or its end. False when it has ended.
@@ -186,7 +186,7 @@ class FakeModel : public ServedModel {
           what.prompt_logprobs.push_back(info_of(id));
           if (what.prompt_logprobs.size() == 1) what.prompt_logprobs[0].logprob = std::nan("");
         }
-      listener->on_end(what, rest);
+      std::exchange(listener, nullptr)->on_end(what, rest);  // whoever listens owns this model: let go
     }
 
     FakeModel& model;
@@ -337,6 +337,9 @@ class FakeStore : public ResponseStore {
 class TestServer {
  public:
   explicit TestServer(bool fills_in = true) : model(std::make_shared<FakeModel>("test-model", fills_in)), host(model) {}
+  TestServer(const TestServer&) = delete;
+  TestServer& operator=(const TestServer&) = delete;
+  ~TestServer() { model->forget(); }  // those who still listen own it
 
   /// Leaves what waits for a model that does not answer at once.
   std::shared_ptr<TestWriter> call(std::string_view method, std::string_view path, std::string body = "",

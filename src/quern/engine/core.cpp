@@ -73,8 +73,8 @@ void EngineCore::cancel(uint64_t id) {
   for (std::list<Active>* list : {&waiting_, &running_}) {
     const auto found = std::ranges::find(*list, id, &ActiveRequest::id);
     if (found == list->end()) continue;
-    if (list == &running_) keep(**found, 0);  // an aborted prompt goes on where it stopped when it comes again
     (*found)->finish(FinishReason::cancelled);
+    if (list == &running_) keep(**found, 0);  // an aborted prompt goes on where it stopped when it comes again
     list->erase(found);
     return;
   }
@@ -153,7 +153,15 @@ void EngineCore::give_place(std::list<Active>::iterator waiter) {
   request.start();
   const Request& wanted = request.request();
   // What wants numbers of every token of the prompt has to read them.
-  if (!wanted.use_cache || wanted.prompt_logprobs || wanted.embedding) return;
+  request.arriving = wanted.use_cache && !wanted.prompt_logprobs && !wanted.embedding;
+}
+
+/// Gives a request what is known of its prompt. A long one from the disk comes over several steps, others go on.
+void EngineCore::bring(ActiveRequest& request) {
+  const Request& wanted = request.request();
+  if (cache_.bring_rows(wanted.owner, request.ids(), request.length() - 1, options_.brought_bytes, request.cursor))
+    return;
+  request.arriving = false;
   auto hit = cache_.find(wanted.owner, request.ids(), request.length() - 1, options_.report_misses);
   if (hit.state.length > 0) {
     request.sequence.restore(hit.state);
@@ -170,6 +178,7 @@ void EngineCore::take_place(std::list<Active>::iterator victim) {
   ActiveRequest& request = **victim;
   const auto place = std::ranges::find_if(waiting_, [&](const Active& r) { return r->id() > request.id(); });
   waiting_.splice(place, running_, victim);
+  request.arriving = false;
   request.cursor = {};
   request.sequence = Sequence(state_);
   ++counted_.preemptions;
@@ -215,9 +224,9 @@ int64_t EngineCore::next_stop(const ActiveRequest& request, int64_t tokens) cons
 
 /// Keeps what a step has completed.
 void EngineCore::keep(ActiveRequest& request, int64_t before) {
-  if (!request.request().use_cache || request.request().embedding) return;
+  if (!request.request().use_cache || request.request().embedding || request.arriving) return;
   const int64_t now = request.sequence.length();
-  if (blocks(now) == blocks(before)) return;
+  if (blocks(now) == blocks(before) && !request.ended()) return;
   auto state = PrefixCache::State::none;
   if (!state_.cuts_anywhere()) {
     const bool prompt = now <= static_cast<int64_t>(request.request().prompt.size());
@@ -225,6 +234,7 @@ void EngineCore::keep(ActiveRequest& request, int64_t before) {
   }
   try {
     cache_.keep(request.request().owner, request.ids(), request.sequence, state, request.cursor);
+    if (request.ended()) cache_.keep_end(request.ids(), request.sequence, request.cursor);
   } catch (const std::bad_alloc&) {
     request.cursor = {};  // what is not kept is read again next time
   }
@@ -292,7 +302,7 @@ std::vector<EngineCore::Taker> EngineCore::takers() {
   std::vector<ActiveRequest*> requests;
   std::vector<Runnable> runnable;
   for (const Active& r : running_) {
-    if (r->request().embedding) continue;
+    if (r->request().embedding || r->arriving) continue;
     requests.push_back(r.get());
     runnable.push_back({r->pending(), r->request().priority, r->id()});
   }
@@ -360,6 +370,8 @@ void EngineCore::sweep() {
 bool EngineCore::step() {
   admit();
   if (running_.empty()) return false;
+  for (const Active& r : running_)
+    if (r->arriving) bring(*r);
   const bool done = run_step();
   sweep();
   if (!done) return true;

@@ -19,12 +19,13 @@
 namespace quern {
 
 struct CoreOptions {
-  int parallel = 8;              ///< requests that have a place at the same time, at least 1
-  int64_t context = 0;           ///< tokens of one request
-  int64_t step_tokens = 512;     ///< of prompts in one step at the most
-  bool report_misses = false;    ///< see `take_misses`
-  bool speculate = true;         ///< draft from what was said before, where it pays
-  PrefixStore* store = nullptr;  ///< the prefix cache's; null: memory only. Must outlive the core
+  int parallel = 8;                  ///< requests that have a place at the same time, at least 1
+  int64_t context = 0;               ///< tokens of one request
+  int64_t step_tokens = 512;         ///< of prompts in one step at the most
+  bool report_misses = false;        ///< see `take_misses`
+  bool speculate = true;             ///< draft from what was said before, where it pays
+  PrefixStore* store = nullptr;      ///< the prefix cache's; null: memory only. Must outlive the core
+  int64_t brought_bytes = 16 << 20;  ///< of one request's prefix, from the store, in one step
   /// Seconds from any start, never going back: for the length of steps only, never for what comes out.
   std::function<double()> clock;
 };
@@ -70,6 +71,7 @@ class EngineCore {
   void admit();
   bool fits(const ActiveRequest& request) const;
   void give_place(std::list<Active>::iterator waiter);
+  void bring(ActiveRequest& request);
   void take_place(std::list<Active>::iterator victim);
   void share_places();
   std::list<Active>::iterator next_for_a_place();

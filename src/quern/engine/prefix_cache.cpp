@@ -2,68 +2,21 @@
 #include "quern/engine/prefix_cache.h"
 
 #include <algorithm>
-#include <cstring>
-#include <list>
+#include <utility>
 
-#include "quern/base/sha256.h"
-#include "quern/engine/paging.h"
+#include "quern/engine/prefix_block.h"
 
 namespace quern {
 namespace {
 
-/// SHA-256 over a parent's key and what follows it.
-StoreKey chain(const StoreKey& parent, std::span<const std::byte> more) {
-  Sha256 hash;
-  hash.update(parent.bytes);
-  hash.update(more);
-  return {hash.finish_bytes()};
-}
-
-std::span<const int32_t> block_ids(std::span<const int32_t> ids, int64_t depth) {
-  return ids.subspan(depth * kKvPageTokens, kKvPageTokens);
-}
+/// Ends of sequences that share a block: talks with a common beginning are that short only where they begin.
+constexpr size_t kMostTails = 8;
+/// Rows of a block's beginning that are worth the copy of its pages.
+constexpr int64_t kLeastRows = 8;
 
 StoreKey root_key(std::string_view owner) { return chain({}, std::as_bytes(std::span(owner))); }
 
-/// An entry's name in the store.
-StoreKey entry_key(const StoreKey& block, int part) {
-  const auto byte = static_cast<std::byte>(part);
-  return chain(block, {&byte, 1});
-}
-
 }  // namespace
-
-/// One page of tokens of a prefix. The root of an owner has no tokens and holds nothing.
-class PrefixCache::Block {
- public:
-  Owner* owner = nullptr;
-  Block* parent = nullptr;  // null: a root
-  std::vector<int32_t> ids;
-  int64_t depth = 0;  // blocks from the root, this one among them
-  StoreKey key{};     // of all tokens up to here, and the owner
-  std::vector<std::unique_ptr<Block>> children;
-  std::vector<PageRef> parts[kParts];  // by the items of a part; empty: not held
-  bool passing = false;                // its blobs may go when the sequence has come further
-  int cursors = 0;
-  uint64_t used = 0;
-  std::list<Block*>::iterator place;  // in the owner's list
-
-  const std::vector<PageRef>& part(Part p) const { return parts[static_cast<int>(p)]; }
-  bool holds(Part p) const { return !part(p).empty(); }
-
-  Block* child(std::span<const int32_t> wanted) const {
-    for (const auto& c : children)
-      if (std::ranges::equal(c->ids, wanted)) return c.get();
-    return nullptr;
-  }
-};
-
-struct PrefixCache::Owner {
-  Block root;
-  std::list<Block*> recent;  // used last in front; a parent always before its children
-  int64_t bytes = 0;
-  int64_t state_bytes = 0;  // of windows and blobs
-};
 
 PrefixCache::Cursor::Cursor(Block* block) : block_(block) {
   if (block_) ++block_->cursors;
@@ -109,14 +62,6 @@ PrefixCache::Block* PrefixCache::add(Block& parent, std::span<const int32_t> ids
   return parent.children.back().get();
 }
 
-void PrefixCache::remove(Block& block) {
-  QUERN_CHECK(block.children.empty() && block.cursors == 0, "a block that is in use");
-  for (const Part part : {Part::rows, Part::windows, Part::blobs}) drop(block, part);
-  block.owner->recent.erase(block.place);
-  --n_blocks_;
-  std::erase_if(block.parent->children, [&](const auto& child) { return child.get() == &block; });
-}
-
 void PrefixCache::hold(Block& block, Part part, std::vector<PageRef> pages) {
   int64_t bytes = 0;
   for (const PageRef& page : pages) bytes += static_cast<int64_t>(page.bytes().size());
@@ -124,16 +69,6 @@ void PrefixCache::hold(Block& block, Part part, std::vector<PageRef> pages) {
   bytes_ += bytes;
   block.owner->bytes += bytes;
   if (part != Part::rows) block.owner->state_bytes += bytes;
-}
-
-void PrefixCache::drop(Block& block, Part part) {
-  std::vector<PageRef>& pages = block.parts[static_cast<int>(part)];
-  int64_t bytes = 0;
-  for (const PageRef& page : pages) bytes += static_cast<int64_t>(page.bytes().size());
-  pages.clear();
-  bytes_ -= bytes;
-  block.owner->bytes -= bytes;
-  if (part != Part::rows) block.owner->state_bytes -= bytes;
 }
 
 /// Marks a block and all before it as used now.
@@ -209,50 +144,32 @@ void PrefixCache::keep(std::string_view owner_name, std::span<const int32_t> ids
   }
 }
 
-bool PrefixCache::evict_state(Owner& owner) {
-  Block* oldest = nullptr;  // of those used last at the same time the shallowest: talks go on at their end
-  for (Block* block : owner.recent) {
-    if ((!block->holds(Part::blobs) && !block->holds(Part::windows)) || block->cursors > 0) continue;
-    if (!oldest || std::pair(block->used, block->depth) < std::pair(oldest->used, oldest->depth)) oldest = block;
-  }
-  if (!oldest) return false;
-  drop(*oldest, Part::blobs);
-  drop(*oldest, Part::windows);
-  return true;
+void PrefixCache::keep_end(std::span<const int32_t> ids, const Sequence& sequence, const Cursor& cursor) {
+  Block* block = cursor.block_;
+  if (!block || sequence.length() / kKvPageTokens != block->depth || sequence.length() == block->length()) return;
+  const auto rest = ids.first(sequence.length()).subspan(block->length());
+  Tail tail{.ids = {rest.begin(), rest.end()}, .state = sequence.checkpoint()};
+  for (const Block* b = block; b->parent; b = b->parent)
+    for (size_t i = 0; i < items(Part::rows).size(); ++i)
+      tail.state.pages[items(Part::rows)[i]][b->depth - 1] = b->part(Part::rows)[i];
+  const auto count = [&](const PageRef& page) { tail.bytes += page ? std::ssize(page.bytes()) : 0; };
+  for (const int item : items(Part::rows)) count(tail.state.pages[item].back());
+  for (const int item : items(Part::windows)) std::ranges::for_each(tail.state.pages[item], count);
+  for (const int item : items(Part::blobs)) count(tail.state.fixed[item]);
+  // What this talk left here earlier is a part of it.
+  for (auto at = block->tails.begin(); at != block->tails.end();)
+    at = begins_with(rest, at->ids) ? drop(*block, at) : at + 1;
+  if (block->tails.size() == kMostTails) drop(*block, block->oldest_tail());
+  touch(*block);
+  tail.used = clock_;
+  block->owner->bytes += tail.bytes;
+  block->owner->state_bytes += tail.bytes;
+  bytes_ += tail.bytes;
+  block->tails.push_back(std::move(tail));
 }
 
-bool PrefixCache::settle() {
-  if (writing_.empty()) return false;
-  store_->flush();
-  collect();
-  return true;
-}
-
-bool PrefixCache::evict() {
-  collect();
-  std::vector<Owner*> by_size;
-  for (const auto& [name, owner] : owners_) by_size.push_back(owner.get());
-  std::ranges::sort(by_size, std::greater(), &Owner::bytes);
-  for (Owner* owner : by_size) {
-    if (owner->state_bytes > owner->bytes - owner->state_bytes && evict_state(*owner)) return true;
-    for (auto at = owner->recent.rbegin(); at != owner->recent.rend(); ++at) {
-      if (!(*at)->children.empty() || (*at)->cursors > 0) continue;
-      remove(**at);
-      return true;
-    }
-    if (evict_state(*owner)) return true;
-  }
-  return false;
-}
-
-struct PrefixCache::Path {
-  std::vector<Block*> blocks;  // by depth, from the root
-  std::vector<StoreKey> keys;  // with a store: of those and of what it has beyond them
-  int64_t known() const { return static_cast<int64_t>(std::max(blocks.size(), keys.size())) - 1; }
-};
-
-/// All blocks of `ids` that are here or in the store, up to `limit` of them.
-PrefixCache::Path PrefixCache::follow(Block& root, std::span<const int32_t> ids, int64_t limit) const {
+/// All blocks of `ids` that are here or, if asked for, in the store, up to `limit` of them.
+PrefixCache::Path PrefixCache::follow(Block& root, std::span<const int32_t> ids, int64_t limit, bool in_store) const {
   Path path;
   path.blocks = {&root};
   while (static_cast<int64_t>(path.blocks.size()) <= limit) {
@@ -260,7 +177,7 @@ PrefixCache::Path PrefixCache::follow(Block& root, std::span<const int32_t> ids,
     if (!child) break;
     path.blocks.push_back(child);
   }
-  if (!store_) return path;
+  if (!store_ || !in_store) return path;
   for (const Block* block : path.blocks) path.keys.push_back(block->key);
   while (static_cast<int64_t>(path.keys.size()) <= limit) {
     const auto depth = static_cast<int64_t>(path.keys.size()) - 1;
@@ -271,17 +188,20 @@ PrefixCache::Path PrefixCache::follow(Block& root, std::span<const int32_t> ids,
   return path;
 }
 
-/// The most that a child of `block` has in common with the ids behind it.
-std::optional<PrefixCache::Hit::Fork> PrefixCache::fork_behind(const Block& block, std::span<const int32_t> ids) {
-  std::optional<Hit::Fork> fork;
-  const auto rest = ids.subspan(std::min<size_t>(block.depth * kKvPageTokens, ids.size()));
-  for (const auto& child : block.children) {
-    const auto [known, wanted] = std::ranges::mismatch(child->ids, rest);
-    if (known == child->ids.end() || wanted == rest.end()) continue;
-    const int64_t position = block.depth * kKvPageTokens + (known - child->ids.begin());
-    if (!fork || position > fork->position) fork = {position, *known};
-  }
-  return fork;
+/// What is known behind `block` that has the most in common with the ids there: of a child or of a tail.
+PrefixCache::Common PrefixCache::common_behind(Block& block, std::span<const int32_t> ids) {
+  Common most;
+  const auto rest = ids.subspan(std::min<size_t>(block.length(), ids.size()));
+  const auto consider = [&](std::span<const int32_t> known, const Block* child, Tail* tail) {
+    const auto [left, wanted] = std::ranges::mismatch(known, rest);
+    const int64_t n = left - known.begin();
+    if (n <= most.tokens) return;
+    most = {n, child, tail, {}};
+    if (left != known.end() && wanted != rest.end()) most.fork = {block.length() + n, *left};
+  };
+  for (const auto& child : block.children) consider(child->ids, child.get(), nullptr);
+  for (Tail& tail : block.tails) consider(tail.ids, nullptr, &tail);
+  return most;
 }
 
 /// Whether a sequence could go on after the first `depth` blocks, with what is here and in the store.
@@ -297,18 +217,11 @@ bool PrefixCache::resumes(const Path& path, int64_t depth) const {
   return true;
 }
 
-/// Brings in what lies in the store only, down to `depth`; false: something was damaged, or there is no memory.
-bool PrefixCache::bring_in(Path& path, std::span<const int32_t> ids, int64_t depth) {
-  while (static_cast<int64_t>(path.blocks.size()) <= depth) {
-    Block* last = path.blocks.back();
-    Block* next = add(*last, block_ids(ids, last->depth));
-    if (!load(*next, Part::rows)) return remove(*next), false;
-    path.blocks.push_back(next);
-  }
-  const Cursor stays(path.blocks.back());
-  for (int64_t d = first_window_block(depth * kKvPageTokens) + 1; d <= depth; ++d)
-    if (!load(*path.blocks[d], Part::windows)) return false;
-  return load(*path.blocks[depth], Part::blobs);
+/// The deepest block where one could; 0: none.
+int64_t PrefixCache::resumable(const Path& path) const {
+  int64_t depth = path.known();
+  while (depth > 0 && !resumes(path, depth)) --depth;
+  return depth;
 }
 
 Checkpoint PrefixCache::checkpoint(const Path& path, int64_t depth) const {
@@ -329,15 +242,52 @@ Checkpoint PrefixCache::checkpoint(const Path& path, int64_t depth) const {
   return state;
 }
 
+/// Where a sequence ended with nothing but ids of these: all it needs is there.
+PrefixCache::Tail* PrefixCache::tail_on(const Path& path, std::span<const int32_t> ids, int64_t most) {
+  for (auto at = path.blocks.rbegin(); at != path.blocks.rend(); ++at) {
+    const auto rest = ids.first(most).subspan(std::min((*at)->length(), most));
+    Tail* longest = nullptr;
+    for (Tail& tail : (*at)->tails)
+      if (begins_with(rest, tail.ids) && (!longest || tail.ids.size() > longest->ids.size())) longest = &tail;
+    if (longest) return longest;
+  }
+  return nullptr;
+}
+
+/// Goes on within the block behind a hit, where a model's state is rows alone.
+void PrefixCache::add_rows(Hit& hit, Block& last, std::span<const int32_t> ids, int64_t most) {
+  const Common common = common_behind(last, ids);
+  const int64_t length = std::min(last.length() + common.tokens, most);
+  if (length - last.length() < kLeastRows) return;
+  for (size_t i = 0; i < items(Part::rows).size(); ++i) {
+    const int item = items(Part::rows)[i];
+    hit.state.pages[item].push_back(common.child ? common.child->part(Part::rows)[i]
+                                                 : common.tail->state.pages[item].back());
+  }
+  hit.state.length = length;
+  if (common.tail) common.tail->used = clock_;
+}
+
 PrefixCache::Hit PrefixCache::find(std::string_view owner_name, std::span<const int32_t> ids, int64_t most,
                                    bool with_fork) {
   collect();
   Block& root = owner(owner_name).root;
+  most = std::min(most, static_cast<int64_t>(ids.size()));
   Hit hit;
-  for (int64_t limit = std::min(most, static_cast<int64_t>(ids.size())) / kKvPageTokens; limit > 0;) {
+  hit.state.pages.resize(state_.items().size());
+  hit.state.fixed.resize(state_.items().size());
+  for (int64_t limit = most / kKvPageTokens; limit > 0;) {
     Path path = follow(root, ids, limit);
-    int64_t depth = path.known();
-    while (depth > 0 && !resumes(path, depth)) --depth;
+    const int64_t depth = resumable(path);
+    Tail* tail = state_.cuts_anywhere() ? nullptr : tail_on(path, ids, most);
+    if (tail && tail->state.length > depth * kKvPageTokens) {
+      Block& last = *path.blocks[tail->state.length / kKvPageTokens];
+      touch(last);
+      tail->used = clock_;
+      hit.state = tail->state;
+      hit.cursor = Cursor(&last);
+      break;
+    }
     if (depth == 0) break;
     if (bring_in(path, ids, depth)) {
       touch(*path.blocks[depth]);
@@ -347,54 +297,10 @@ PrefixCache::Hit PrefixCache::find(std::string_view owner_name, std::span<const 
     }
     limit = depth - 1;
   }
-  if (with_fork)
-    hit.fork = fork_behind(*follow(root, ids, static_cast<int64_t>(ids.size()) / kKvPageTokens).blocks.back(), ids);
+  const auto last = [&](int64_t tokens) { return follow(root, ids, tokens / kKvPageTokens, false).blocks.back(); };
+  if (state_.cuts_anywhere() && last(most)->length() == hit.state.length) add_rows(hit, *last(most), ids, most);
+  if (with_fork) hit.fork = common_behind(*last(std::ssize(ids)), ids).fork;
   return hit;
-}
-
-bool PrefixCache::stored(const StoreKey& key, Part part) const {
-  return store_->contains(entry_key(key, static_cast<int>(part)));
-}
-
-/// True if the block holds the part, or its model has none of it. Takes memory from what was used longest ago.
-bool PrefixCache::load(Block& block, Part part) {
-  if (items(part).empty() || block.holds(part)) return true;
-  if (!store_) return false;
-  const Cursor stays(&block);
-  std::vector<PageRef> pages;
-  for (const int item : items(part)) {
-    Result<PageRef> page = state_.pool(item)->get();
-    while (!page && evict()) page = state_.pool(item)->get();
-    if (!page) break;
-    pages.push_back(*std::move(page));
-  }
-  std::vector<std::span<std::byte>> into;
-  for (const PageRef& page : pages) into.push_back(page.bytes());
-  if (into.size() < items(part).size() || !store_->get(entry_key(block.key, static_cast<int>(part)), into))
-    return false;
-  hold(block, part, std::move(pages));
-  return true;
-}
-
-void PrefixCache::write(const Block& block, Part part) {
-  if (!store_ || !block.holds(part)) return;
-  const StoreKey key = entry_key(block.key, static_cast<int>(part));
-  if (store_->contains(key)) return;
-  std::vector<std::span<const std::byte>> bytes;
-  for (const PageRef& page : block.part(part)) bytes.push_back(page.bytes());
-  const uint64_t id = ++last_write_;
-  writing_[id] = block.part(part);
-  store_->put(key, std::move(bytes), [written = written_, id] {
-    const std::scoped_lock lock(written->mutex);
-    written->done.push_back(id);
-  });
-}
-
-void PrefixCache::collect() {
-  if (writing_.empty()) return;
-  const std::scoped_lock lock(written_->mutex);
-  for (const uint64_t id : written_->done) writing_.erase(id);
-  written_->done.clear();
 }
 
 }  // namespace quern

@@ -21,7 +21,8 @@ namespace quern {
 /// State of prefixes that were read before, in blocks of one page (kKvPageTokens tokens), for who reads the same tokens
 /// again: a tree per owner, each block after its parent's. Blocks are compared by their ids, never by a hash alone. A
 /// block holds the pages of its rows and, where a prefix was kept to go on from, those of windows and the blobs of
-/// recurrent state; a prefix resumes at the deepest block where all that its model needs is there. Nothing is copied: a
+/// recurrent state; a prefix resumes at the deepest block where all that its model needs is there, or where a sequence
+/// ended, which need not be the end of a block; within a block too where state is rows alone. Nothing is copied: a
 /// block shares pages with the sequence that wrote them.
 ///
 /// What was used longest ago goes first, leaves before their parents, and of the owners the one that holds most. With
@@ -65,6 +66,9 @@ class PrefixCache {
     };
     std::optional<Fork> fork;
   };
+  /// Brings in, from the store, at most about `bytes` of the rows that `find` needs for its best hit, and moves `at` to
+  /// the last block that is here. True: call it again before `find`, which would read all the rest at once.
+  bool bring_rows(std::string_view owner, std::span<const int32_t> ids, int64_t most, int64_t bytes, Cursor& at);
   /// The longest known prefix of `ids`, of at most `most` tokens, that a sequence can go on from. The fork is looked
   /// for where `with_fork` asks for it.
   Hit find(std::string_view owner, std::span<const int32_t> ids, int64_t most, bool with_fork = false);
@@ -80,8 +84,12 @@ class PrefixCache {
   void keep(std::string_view owner, std::span<const int32_t> ids, const Sequence& sequence, State state,
             Cursor& cursor);
 
-  /// Lets go of what was used longest ago: a block, or what it holds to go on from where that weighs more. False:
-  /// nothing could go.
+  /// Keeps, in memory only, where a sequence ends that `keep` has kept, wherever that is within a block: the next turn
+  /// of a talk goes on there.
+  void keep_end(std::span<const int32_t> ids, const Sequence& sequence, const Cursor& cursor);
+
+  /// Lets go of what was used longest ago: a block, a sequence's end, or what it holds to go on from where that weighs
+  /// more. False: nothing could go.
   bool evict();
   /// Waits for the store where it still reads pages that nobody else holds; false: it reads none.
   bool settle();
@@ -94,6 +102,7 @@ class PrefixCache {
 
  private:
   struct Owner;
+  struct Tail;
   /// The kinds of what a block holds, each an entry of the store.
   enum class Part : uint8_t { rows, windows, blobs };
   static constexpr int kParts = 3;
@@ -103,6 +112,7 @@ class PrefixCache {
   void remove(Block& block);
   void hold(Block& block, Part part, std::vector<PageRef> pages);
   void drop(Block& block, Part part);
+  std::vector<Tail>::iterator drop(Block& block, std::vector<Tail>::iterator tail);
   void keep_windows(Block& last, const Sequence& sequence);
   bool evict_state(Owner& owner);
   void touch(Block& block);
@@ -112,9 +122,19 @@ class PrefixCache {
   std::span<const int> items(Part part) const { return items_[static_cast<int>(part)]; }
 
   struct Path;
-  static std::optional<Hit::Fork> fork_behind(const Block& block, std::span<const int32_t> ids);
-  Path follow(Block& root, std::span<const int32_t> ids, int64_t limit) const;
+  struct Common {
+    int64_t tokens = 0;
+    const Block* child = nullptr;  // either
+    Tail* tail = nullptr;
+    std::optional<Hit::Fork> fork;  // where both go on
+  };
+  static Common common_behind(Block& block, std::span<const int32_t> ids);
+  static Tail* tail_on(const Path& path, std::span<const int32_t> ids, int64_t most);
+  void add_rows(Hit& hit, Block& last, std::span<const int32_t> ids, int64_t most);
+  Path follow(Block& root, std::span<const int32_t> ids, int64_t limit, bool in_store = true) const;
   bool resumes(const Path& path, int64_t depth) const;
+  int64_t resumable(const Path& path) const;
+  bool bring_block(Path& path, std::span<const int32_t> ids);
   bool bring_in(Path& path, std::span<const int32_t> ids, int64_t depth);
   Checkpoint checkpoint(const Path& path, int64_t depth) const;
 

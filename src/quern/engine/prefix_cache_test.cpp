@@ -6,6 +6,7 @@
 
 #include <filesystem>
 #include <optional>
+#include <span>
 #include <vector>
 
 #include "quern/engine/paging.h"
@@ -26,9 +27,10 @@ std::vector<int32_t> ids(int64_t n, int32_t first = 0) {
   return out;
 }
 
-/// A sequence of n tokens, read in steps of at most 64, its bytes all `mark`; each step is kept.
+/// A sequence of n tokens, read in steps of at most 64, its bytes all `mark`; each step is kept, and if asked for its
+/// end.
 void read(StateStore& store, PrefixCache& cache, std::string_view owner, const std::vector<int32_t>& tokens,
-          std::byte mark, PrefixCache::State state = PrefixCache::State::lasting) {
+          std::byte mark, PrefixCache::State state = PrefixCache::State::lasting, bool end = false) {
   Sequence sequence(store);
   PrefixCache::Cursor cursor;
   while (sequence.length() < std::ssize(tokens)) {
@@ -45,6 +47,7 @@ void read(StateStore& store, PrefixCache& cache, std::string_view owner, const s
     sequence.commit(n);
     cache.keep(owner, tokens, sequence, state, cursor);
   }
+  if (end) cache.keep_end(tokens, sequence, cursor);
 }
 
 class Cache : public ::testing::Test {
@@ -60,19 +63,20 @@ class Cache : public ::testing::Test {
   fs::path folder_;
 };
 
-TEST_F(Cache, finds_whole_blocks_of_the_same_tokens_of_the_same_owner) {
+TEST_F(Cache, finds_the_same_tokens_of_the_same_owner) {
   StateStore store({&kRows, 1}, KvType::f32, 1 << 20);
   PrefixCache cache(store);
   read(store, cache, "a", ids(200), std::byte{1});
   EXPECT_EQ(cache.blocks(), 3);
   EXPECT_EQ(found(cache, "a", ids(200)), 192);
-  EXPECT_EQ(found(cache, "a", ids(192)), 128);  // the last token is to be read
+  EXPECT_EQ(found(cache, "a", ids(192)), 191);  // the last token is to be read
   EXPECT_EQ(found(cache, "a", ids(193)), 192);
-  EXPECT_EQ(found(cache, "a", ids(64)), 0);
+  EXPECT_EQ(found(cache, "a", ids(64)), 63);
+  EXPECT_EQ(found(cache, "a", ids(7)), 0);  // not worth a copy of pages
   EXPECT_EQ(found(cache, "b", ids(200)), 0);
   auto other = ids(200);
-  other[130] = 7;
-  EXPECT_EQ(found(cache, "a", other), 128);
+  other[140] = 7;
+  EXPECT_EQ(found(cache, "a", other), 140);
   read(store, cache, "a", other, std::byte{2});
   EXPECT_EQ(cache.blocks(), 4);  // two of them shared
   EXPECT_EQ(found(cache, "a", other), 192);
@@ -111,6 +115,51 @@ TEST_F(Cache, a_prefix_with_windows_resumes_where_they_are_whole) {
     EXPECT_TRUE(hit.state.pages[0][p]);
     EXPECT_EQ(static_cast<bool>(hit.state.pages[1][p]), p >= first_live_page(kWindow, 384)) << p;
   }
+}
+
+TEST_F(Cache, what_is_left_of_a_block_goes_on_where_a_sequence_ended) {
+  const StateItem all[] = {kRows, kBlob, kWindow};
+  for (const size_t n : {1, 2, 3}) {  // rows; and blobs; and windows
+    StateStore store(std::span<const StateItem>(all).first(n), KvType::f32, 1 << 20);
+    PrefixCache cache(store);
+    read(store, cache, "", ids(150), std::byte{1}, PrefixCache::State::passing, true);
+    const auto next = cache.find("", ids(300), 299);  // the talk's next turn
+    EXPECT_EQ(next.state.length, 150);
+    EXPECT_EQ(next.state.pages[0].size(), 3U);
+    if (n > 1) {
+      EXPECT_TRUE(next.state.fixed[1]);
+    }
+    auto other = ids(300);
+    other[149] = 7;
+    EXPECT_EQ(found(cache, "", other), n == 1 ? 149 : 128);
+    EXPECT_EQ(found(cache, "", ids(140)), n == 1 ? 139 : 128);
+    // It goes on in the same block: the end before is a part of this one.
+    const int64_t bytes = cache.bytes();
+    read(store, cache, "", ids(160), std::byte{1}, PrefixCache::State::passing, true);
+    EXPECT_EQ(found(cache, "", ids(300)), 160);
+    EXPECT_EQ(cache.bytes(), bytes);
+  }
+}
+
+TEST_F(Cache, few_sequences_end_in_a_block_and_all_of_them_go) {
+  const StateItem items[] = {kRows, kBlob};
+  StateStore store(items, KvType::f32, 1 << 20);
+  PrefixCache cache(store);
+  const auto talk = [](int i) {
+    auto out = ids(100);
+    out[70] = 1000 + i;
+    return out;
+  };
+  for (int i = 0; i < 20; ++i) read(store, cache, "", talk(i), std::byte{1}, PrefixCache::State::lasting, true);
+  int known = 0;
+  for (int i = 0; i < 20; ++i) known += cache.find("", talk(i), 100).state.length == 100;
+  EXPECT_EQ(known, 8);
+  EXPECT_EQ(cache.find("", talk(19), 100).state.length, 100);
+  while (cache.evict()) {
+  }
+  EXPECT_EQ(store.pages_in_use(), 0);
+  EXPECT_EQ(cache.bytes(), 0);
+  EXPECT_EQ(cache.blocks(), 0);
 }
 
 TEST_F(Cache, what_was_used_longest_ago_goes_first_and_leaves_before_their_parents) {
@@ -172,6 +221,29 @@ TEST_F(Cache, comes_back_from_disk_as_it_was) {
     EXPECT_EQ(hit.state.fixed[1].bytes()[17], std::byte{7});
     EXPECT_EQ(cache.blocks(), 3);
   }
+}
+
+TEST_F(Cache, rows_come_from_disk_piece_by_piece) {
+  auto disk = PrefixStore::open(folder_, 5, 1 << 20);
+  {
+    StateStore store({&kRows, 1}, KvType::f32, 1 << 20);
+    PrefixCache cache(store, disk->get());
+    read(store, cache, "", ids(400), std::byte{7});
+  }
+  StateStore store({&kRows, 1}, KvType::f32, 1 << 20);
+  PrefixCache cache(store, disk->get());
+  PrefixCache::Cursor at;
+  const int64_t two = 2 * store.pool(0)->page_bytes();
+  for (const int64_t blocks : {2, 4}) {
+    EXPECT_TRUE(cache.bring_rows("", ids(400), 399, two, at));
+    EXPECT_EQ(cache.blocks(), blocks);
+    EXPECT_FALSE(cache.evict());  // the cursor holds what is on its way
+  }
+  EXPECT_FALSE(cache.bring_rows("", ids(400), 399, two, at));
+  EXPECT_EQ(cache.blocks(), 6);
+  EXPECT_EQ(found(cache, "", ids(400)), 384);
+  EXPECT_FALSE(cache.bring_rows("", ids(400, 5000), 399, two, at));
+  EXPECT_EQ(cache.blocks(), 6);
 }
 
 TEST_F(Cache, a_damaged_block_on_disk_ends_the_prefix_before_it) {

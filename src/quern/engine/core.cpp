@@ -200,6 +200,15 @@ void EngineCore::report_miss(const ActiveRequest& request, const PrefixCache::Hi
   misses_.push_back(std::move(miss));
 }
 
+/// Where a prompt's last message begins, of which templates give an answer's head only: the next turn has another.
+std::optional<int64_t> EngineCore::answer_start(const ActiveRequest& request) const {
+  const Request& wanted = request.request();
+  if (state_.cuts_anywhere() || wanted.checkpoints.empty()) return std::nullopt;
+  const int64_t start = wanted.checkpoints.back();
+  if (std::ssize(wanted.prompt) - start > kKvPageTokens) return std::nullopt;
+  return start;
+}
+
 /// Where a step that would read `tokens` ends: earlier where a prefix is worth coming back to.
 int64_t EngineCore::next_stop(const ActiveRequest& request, int64_t tokens) const {
   const int64_t at = request.sequence.length();
@@ -207,16 +216,18 @@ int64_t EngineCore::next_stop(const ActiveRequest& request, int64_t tokens) cons
   if (request.request().prompt_logprobs) stop = std::min(stop, at + kScoredTokens);
   if (state_.cuts_anywhere() || !request.request().use_cache || !request.reads_prompt()) return stop - at;
   const auto prompt = static_cast<int64_t>(request.request().prompt.size());
-  // Templates rewrite the very end of a prompt in the next turn: the last two boundaries.
-  const int64_t last = blocks(prompt - 1) * kKvPageTokens;
   const auto consider = [&](int64_t place) {
-    place = blocks(place) * kKvPageTokens;
     if (place > at) stop = std::min(stop, place);
   };
-  consider(last);
-  consider(last - kKvPageTokens);
-  consider(at + kCheckpointEvery - at % kCheckpointEvery);
-  for (const int64_t start : request.request().checkpoints) consider(start);
+  const auto consider_block = [&](int64_t place) { consider(blocks(place) * kKvPageTokens); };
+  if (const auto answer = answer_start(request); answer) {
+    consider(*answer);
+  } else {  // nothing tells what the next prompt shares: all but its very end
+    consider_block(prompt - 1);
+    consider_block(prompt - 1 - kKvPageTokens);
+  }
+  consider_block(at + kCheckpointEvery - at % kCheckpointEvery);
+  for (const int64_t start : request.request().checkpoints) consider_block(start);
   // At the end of a block what was read can be kept even if the client goes away now.
   if (stop < prompt && blocks(stop) > blocks(at)) stop = blocks(stop) * kKvPageTokens;
   return stop - at;
@@ -226,7 +237,8 @@ int64_t EngineCore::next_stop(const ActiveRequest& request, int64_t tokens) cons
 void EngineCore::keep(ActiveRequest& request, int64_t before) {
   if (!request.request().use_cache || request.request().embedding || request.arriving) return;
   const int64_t now = request.sequence.length();
-  if (blocks(now) == blocks(before) && !request.ended()) return;
+  const bool end = request.ended() || now == answer_start(request);
+  if (blocks(now) == blocks(before) && !end) return;
   auto state = PrefixCache::State::none;
   if (!state_.cuts_anywhere()) {
     const bool prompt = now <= static_cast<int64_t>(request.request().prompt.size());
@@ -234,7 +246,7 @@ void EngineCore::keep(ActiveRequest& request, int64_t before) {
   }
   try {
     cache_.keep(request.request().owner, request.ids(), request.sequence, state, request.cursor);
-    if (request.ended()) cache_.keep_end(request.ids(), request.sequence, request.cursor);
+    if (end) cache_.keep_end(request.ids(), request.sequence, request.cursor);
   } catch (const std::bad_alloc&) {
     request.cursor = {};  // what is not kept is read again next time
   }

@@ -82,6 +82,7 @@ class EngineCore {
   bool run_step();
   void run_hidden(ActiveRequest& request);
   void report_miss(const ActiveRequest& request, const PrefixCache::Hit& hit);
+  std::optional<int64_t> answer_start(const ActiveRequest& request) const;
   int64_t next_stop(const ActiveRequest& request, int64_t tokens) const;
   struct Taker;
   std::vector<Taker> takers();

@@ -170,6 +170,25 @@ TEST_P(EveryState, an_answer_is_cached_up_to_its_last_token) {
   EXPECT_EQ(second->end->usage.cached_tokens, 369);  // the last one was drawn, never read
 }
 
+TEST_P(EveryState, a_turn_shares_all_before_the_answer_that_came_back_otherwise) {
+  Sim sim(GetParam());
+  Request request;
+  request.prompt = tokens(317, 5);
+  request.sampling = Sim::greedy();
+  request.max_tokens = 2;
+  request.checkpoints = {20, 312};  // the last is the answer's head
+  sim.add(request);
+  sim.drain();
+  request.prompt.resize(312);
+  for (const int32_t id : tokens(100, 6)) request.prompt.push_back(id);
+  request.checkpoints = {20, 312, 407};
+  const auto next = sim.add(request);
+  sim.drain();
+  EXPECT_GE(next->end->usage.cached_tokens, 312);
+  EXPECT_LE(next->end->usage.cached_tokens, 314);  // were the same by chance
+  EXPECT_EQ(next->ids, sim_answer(request.prompt, Sim::greedy(), 2));
+}
+
 TEST_P(EveryState, what_was_cancelled_goes_on_where_it_stopped) {
   Sim sim(GetParam());
   const auto prompt = tokens(500, 5);

@@ -156,9 +156,11 @@ void PrefixCache::keep_end(std::span<const int32_t> ids, const Sequence& sequenc
   for (const int item : items(Part::rows)) count(tail.state.pages[item].back());
   for (const int item : items(Part::windows)) std::ranges::for_each(tail.state.pages[item], count);
   for (const int item : items(Part::blobs)) count(tail.state.fixed[item]);
-  // What this talk left here earlier is a part of it.
-  for (auto at = block->tails.begin(); at != block->tails.end();)
-    at = begins_with(rest, at->ids) ? drop(*block, at) : at + 1;
+  // Rows end anywhere: what was left here earlier and goes on in these ids is a part of them.
+  const auto superseded = [&](const Tail& t) {
+    return begins_with(rest, t.ids) && (state_.cuts_anywhere() || t.ids.size() == rest.size());
+  };
+  for (auto at = block->tails.begin(); at != block->tails.end();) at = superseded(*at) ? drop(*block, at) : at + 1;
   if (block->tails.size() == kMostTails) drop(*block, block->oldest_tail());
   touch(*block);
   tail.used = clock_;

@@ -84,8 +84,7 @@ class PrefixCache {
   void keep(std::string_view owner, std::span<const int32_t> ids, const Sequence& sequence, State state,
             Cursor& cursor);
 
-  /// Keeps, in memory only, where a sequence ends that `keep` has kept, wherever that is within a block: the next turn
-  /// of a talk goes on there.
+  /// Keeps, in memory only, what a sequence that `keep` has kept holds behind its last whole block, to go on there.
   void keep_end(std::span<const int32_t> ids, const Sequence& sequence, const Cursor& cursor);
 
   /// Lets go of what was used longest ago: a block, a sequence's end, or what it holds to go on from where that weighs

@@ -133,11 +133,12 @@ TEST_F(Cache, what_is_left_of_a_block_goes_on_where_a_sequence_ended) {
     other[149] = 7;
     EXPECT_EQ(found(cache, "", other), n == 1 ? 149 : 128);
     EXPECT_EQ(found(cache, "", ids(140)), n == 1 ? 139 : 128);
-    // It goes on in the same block: the end before is a part of this one.
+    // It goes on in the same block: of rows, the end before is a part of this one.
     const int64_t bytes = cache.bytes();
-    read(store, cache, "", ids(160), std::byte{1}, PrefixCache::State::passing, true);
+    for (int i = 0; i < 2; ++i) read(store, cache, "", ids(160), std::byte{1}, PrefixCache::State::passing, true);
     EXPECT_EQ(found(cache, "", ids(300)), 160);
-    EXPECT_EQ(cache.bytes(), bytes);
+    EXPECT_EQ(cache.bytes() > bytes, n > 1);
+    EXPECT_EQ(found(cache, "", ids(155)), n == 1 ? 154 : 150);
   }
 }
 

@@ -177,7 +177,7 @@ void EngineCore::take_place(std::list<Active>::iterator victim) {
 
 void EngineCore::report_miss(const ActiveRequest& request, const PrefixCache::Hit& hit) {
   if (!hit.fork) return;
-  const auto& starts = request.request().checkpoints;
+  const auto& starts = request.request().message_starts;
   PrefixMiss miss;
   miss.request = request.id();
   miss.owner = request.request().owner;

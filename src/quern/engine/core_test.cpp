@@ -422,7 +422,7 @@ TEST(Core, tells_where_a_prompt_left_what_is_known) {
   request.prompt = tokens(300, 3);
   request.sampling = Sim::greedy();
   request.max_tokens = 1;
-  request.checkpoints = {0, 100, 250};
+  request.message_starts = {0, 100, 250};
   core.add(1, request, std::make_shared<Told>());
   while (core.step()) {
   }

@@ -83,7 +83,9 @@ class EngineCore {
   int64_t next_stop(const ActiveRequest& request, int64_t tokens) const;
   struct Taker;
   std::vector<Taker> takers();
-  void draw(Taker& taker, std::span<const float> rows);
+  void draw(Taker& taker) const;
+  void draw_all(std::span<Taker> taking);
+  void say(Taker& taker);
   void keep(ActiveRequest& request, int64_t before);
   void make_room(ActiveRequest& asking);
   int64_t reserved_bytes(const ActiveRequest& request) const;

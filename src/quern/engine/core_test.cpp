@@ -50,8 +50,9 @@ struct Told : RequestListener {
 
 /// A whole engine's inside around a SimModel, with a clock that goes one millisecond per look.
 struct Sim {
-  explicit Sim(SimState state, int64_t budget = 64 << 20, int parallel = 4, PrefixStore* prefixes = nullptr)
-      : model(state), pool(1), store(model.state(), KvType::f32, budget), runner(model, pool) {
+  explicit Sim(SimState state, int64_t budget = 64 << 20, int parallel = 4, PrefixStore* prefixes = nullptr,
+               int threads = 1)
+      : model(state), pool(threads), store(model.state(), KvType::f32, budget), runner(model, pool) {
     CoreOptions options;
     options.parallel = parallel;
     options.context = 1024;
@@ -110,8 +111,9 @@ INSTANTIATE_TEST_SUITE_P(Core, EveryState, ::testing::Values(SimState::rows, Sim
                                                                      : "recurrent";
                          });
 
+// By several workers: each draws for some of them.
 TEST_P(EveryState, a_request_gets_its_own_answer_beside_others) {
-  Sim sim(GetParam());
+  Sim sim(GetParam(), 64 << 20, 6, nullptr, 3);
   std::vector<std::pair<std::shared_ptr<Told>, std::vector<int32_t>>> all;
   for (uint32_t i = 0; i < 20; ++i) {
     SamplingOptions sampling;
@@ -482,6 +484,38 @@ TEST(Core, an_embedding_is_the_mean_however_the_text_is_cut) {
   double square = 0;
   for (const float v : alone->end->embedding) square += static_cast<double>(v) * static_cast<double>(v);
   EXPECT_NEAR(square, 1, 1e-6);
+}
+
+/// Has memory for so many tokens.
+struct Forgetful : Told {
+  explicit Forgetful(size_t n) : most(n) {}
+  void on_token(const TokenInfo& token, std::string_view piece) override {
+    if (ids.size() == most) throw std::bad_alloc();
+    Told::on_token(token, piece);
+  }
+  size_t most;
+};
+
+TEST_P(EveryState, memory_that_one_request_does_not_get_ends_no_other) {
+  Sim sim(GetParam());
+  Request request;
+  request.prompt = tokens(70, 5);
+  request.sampling = Sim::greedy();
+  request.max_tokens = 40;
+  request.ignore_end = true;
+  const auto first = sim.add(request);
+  const auto poor = std::make_shared<Forgetful>(7);
+  sim.core->add(++sim.last, request, poor);
+  const auto last = sim.add(request);
+  sim.drain();
+  ASSERT_TRUE(poor->end && poor->end->error);
+  EXPECT_EQ(poor->end->error->code, ErrorCode::out_of_memory);
+  EXPECT_EQ(poor->ids.size(), 7u);
+  for (const auto& told : {first, last}) {
+    ASSERT_TRUE(told->end);
+    EXPECT_FALSE(told->end->error);
+    EXPECT_EQ(told->ids.size(), 40u);
+  }
 }
 
 TEST(Core, a_stop_text_ends_an_answer_and_is_not_said) {

@@ -33,6 +33,7 @@ class Runner {
       : model_(model), pool_(pool), journal_floats_(journal_bytes(model.state()) / 4) {}
 
   const Model& model() const { return model_; }
+  Pool& pool() const { return pool_; }
 
   /// One forward pass. Returns logits [outputs, n_vocab] in the order of the parts, valid until the next step. Token
   /// ids outside the vocabulary are invalid_argument; if the state of one part finds no room, no part has moved.

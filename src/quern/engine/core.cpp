@@ -320,15 +320,41 @@ void EngineCore::say(Taker& taker) {
   counted_.generated_tokens += request.length() - had;
 }
 
-void EngineCore::run_hidden(ActiveRequest& request) {
-  const int64_t tokens = std::min(request.pending(), budget_.tokens(running_.size() > 1));
-  const int64_t before = request.sequence.length();
-  auto rows = runner_.hidden({&request.sequence, request.next(tokens, 0, 0).tokens});
-  if (!rows) {
-    if (rows.error().code == ErrorCode::out_of_memory) return make_room(request);
-    return request.fail(std::move(rows).error());
+/// One pass of all whose embeddings are asked for, as far as the step goes.
+void EngineCore::run_hidden() {
+  std::vector<ActiveRequest*> requests;
+  std::vector<Runnable> runnable;
+  for (const Active& r : running_) {
+    if (!r->request().embedding) continue;
+    requests.push_back(r.get());
+    runnable.push_back({r->pending(), r->request().priority, r->id()});
   }
-  request.add_hidden(before, *rows, runner_.model().info().n_embd);
+  if (requests.empty()) return;
+  const auto plan = plan_step(runnable, budget_.tokens(running_.size() + waiting_.size() > 1));
+  std::vector<StepPart> parts;
+  std::vector<std::pair<ActiveRequest*, int64_t>> taking;  // where their sequences stood
+  for (size_t i = 0; i < requests.size(); ++i) {
+    if (plan[i] == 0) continue;
+    ActiveRequest& r = *requests[i];
+    taking.emplace_back(&r, r.sequence.length());
+    parts.push_back({&r.sequence, r.next(plan[i], 0, 0).tokens, Outputs::all});
+  }
+  const double start = options_.clock();
+  auto rows = runner_.hidden(parts);
+  if (!rows) {
+    if (rows.error().code == ErrorCode::out_of_memory) return make_room(*taking.back().first);
+    for (const auto& [request, before] : taking) request->fail(rows.error());
+    return;
+  }
+  const int64_t width = runner_.model().info().n_embd, tokens = std::ssize(*rows) / width;
+  std::span<const float> rest = *rows;
+  for (size_t i = 0; i < taking.size(); ++i) {
+    const auto own = parts[i].tokens.size() * static_cast<size_t>(width);
+    ActiveRequest& request = *taking[i].first;
+    do_for(request, [&] { request.add_hidden(taking[i].second, rest.first(own), width); });
+    rest = rest.subspan(own);
+  }
+  budget_.measured(tokens, options_.clock() - start);
 }
 
 /// Who takes part in the next step, and with which tokens.
@@ -411,8 +437,7 @@ bool EngineCore::step() {
   const bool done = run_step();
   sweep();
   if (!done) return true;
-  const auto text = std::ranges::find_if(running_, [](const Active& r) { return r->request().embedding; });
-  if (text != running_.end()) run_hidden(**text);
+  run_hidden();
   sweep();
   return !running_.empty() || !waiting_.empty();
 }

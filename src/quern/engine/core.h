@@ -78,7 +78,7 @@ class EngineCore {
 
   // Steps.
   bool run_step();
-  void run_hidden(ActiveRequest& request);
+  void run_hidden();
   void report_miss(const ActiveRequest& request, const PrefixCache::Hit& hit);
   int64_t next_stop(const ActiveRequest& request, int64_t tokens) const;
   struct Taker;

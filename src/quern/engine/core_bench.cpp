@@ -75,5 +75,23 @@ BENCHMARK_CAPTURE(decode, greedy, {.temperature = 0})->Unit(benchmark::kMillisec
 BENCHMARK_CAPTURE(decode, all, {.temperature = 1})->Unit(benchmark::kMillisecond)->UseRealTime();
 BENCHMARK_CAPTURE(decode, top_p, {.temperature = 0.7f, .top_p = 0.9f})->Unit(benchmark::kMillisecond)->UseRealTime();
 
+// 64 short texts at once.
+void embed(benchmark::State& state) {
+  constexpr int kTexts = 64;
+  Bench bench;
+  if (!bench.make(state, kTexts)) return;
+  for (auto _ : state) {
+    for (int i = 0; i < kTexts; ++i) {
+      Request request;
+      request.embedding = true;
+      bench.add(std::move(request), 8);
+    }
+    while (bench.core->step()) {
+    }
+  }
+  state.SetItemsProcessed(state.iterations() * kTexts);
+}
+BENCHMARK(embed)->Unit(benchmark::kMillisecond)->UseRealTime();
+
 }  // namespace
 }  // namespace quern

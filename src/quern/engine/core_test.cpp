@@ -486,6 +486,27 @@ TEST(Core, an_embedding_is_the_mean_however_the_text_is_cut) {
   EXPECT_NEAR(square, 1, 1e-6);
 }
 
+TEST(Core, embeddings_share_passes_and_are_the_same_as_alone) {
+  constexpr uint32_t kTexts = 10;
+  std::vector<Request> requests(kTexts);
+  std::vector<std::vector<float>> alone;
+  for (uint32_t i = 0; i < kTexts; ++i) {
+    requests[i].prompt = tokens(i == 3 ? 200 : 10 + i, 70 + i);
+    requests[i].embedding = true;
+    Sim sim(SimState::rows);
+    const auto told = sim.add(requests[i]);
+    sim.drain();
+    alone.push_back(told->end->embedding);
+  }
+  Sim sim(SimState::rows, 64 << 20, kTexts);
+  std::vector<std::shared_ptr<Told>> all;
+  for (const Request& request : requests) all.push_back(sim.add(request));
+  int steps = 1;
+  while (sim.core->step()) ++steps;
+  for (uint32_t i = 0; i < kTexts; ++i) EXPECT_EQ(all[i]->end->embedding, alone[i]) << i;
+  EXPECT_LE(steps, 6) << "333 tokens, 64 and then 96 in a step";
+}
+
 /// Has memory for so many tokens.
 struct Forgetful : Told {
   explicit Forgetful(size_t n) : most(n) {}

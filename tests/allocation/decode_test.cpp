@@ -8,6 +8,7 @@
 #include <new>
 #include <optional>
 
+#include "quern/base/sanitized.h"
 #include "quern/engine/draft.h"
 #include "quern/engine/session.h"
 #include "quern/engine/stop_matcher.h"
@@ -108,6 +109,7 @@ TEST_P(DecodeStep, of_one_sequence_allocates_nothing) {
 
 // Behind several pieces attention is split, and has memory for what comes of them.
 TEST_P(DecodeStep, behind_a_long_context_allocates_nothing) {
+  if (kSanitized) GTEST_SKIP() << "sanitizers change no count, and read long contexts elsewhere";
   Session session(*runner_, *store_, 4 * kAttentionPiece);
   const auto long_prompt = testing::random_tokens(2 * kAttentionPiece + kPrompt, tiny_->model->info().n_vocab, 3);
   ASSERT_TRUE(session.prompt(long_prompt));

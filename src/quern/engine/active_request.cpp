@@ -76,36 +76,52 @@ TokenInfo ActiveRequest::info_of(TokenId id, std::span<const float> logits) cons
   return info;
 }
 
-int64_t ActiveRequest::draw(std::span<const float> rows, int64_t width) {
-  int64_t right = 0;
-  const auto drafts = static_cast<int64_t>(fed_.size()) - 1;
-  for (; !ended_; ++right) {
-    const int64_t had = length();
-    draw_one(rows.subspan(static_cast<size_t>(right * width), static_cast<size_t>(n_vocab_)));
-    if (right >= drafts || length() == had || ids_.back() != fed_[static_cast<size_t>(right + 1)]) break;
+void ActiveRequest::draw(std::span<const float> rows, int64_t width) {
+  drawn_.clear();
+  after_ = After::more;
+  for (size_t row = 0; usage_.completion_tokens + std::ssize(drawn_) < limit_; ++row) {
+    const auto logits = rows.subspan(row * static_cast<size_t>(width), static_cast<size_t>(n_vocab_));
+    if (usage_.completion_tokens == 0 && row == 0 && !any_possible(logits)) {
+      after_ = After::nothing_usable;
+      return;
+    }
+    const TokenId id = sampler_->sample(logits);
+    const bool ends = tokenizer_.is_end(id) || std::ranges::find(request_.end_ids, id) != request_.end_ids.end();
+    if (ends && !request_.ignore_end) {
+      after_ = After::end_token;
+      return;
+    }
+    sampler_->accept(id);
+    drawn_.push_back(info_of(id, logits));
+    if (row + 1 >= fed_.size() || id != fed_[row + 1]) return;
   }
-  if (drafts > 0) {
+}
+
+int64_t ActiveRequest::say() {
+  int64_t right = 0;
+  for (const TokenInfo& token : drawn_) {
+    ids_.push_back(token.id);
+    if (drafter_) drafter_->append(token.id);
+    ++usage_.completion_tokens;
+    if (static_cast<size_t>(right + 1) < fed_.size() && token.id == fed_[static_cast<size_t>(right + 1)]) ++right;
+    listener_->on_token(token, stops_.push(decoder_.push(token.id)));
+    if (!stops_.stopped()) continue;
+    finish(FinishReason::stop);
+    break;
+  }
+  if (after_ == After::nothing_usable)
+    fail(make_error(ErrorCode::internal, "the model computed no usable numbers for this prompt"));
+  else if (after_ == After::end_token)
+    finish(FinishReason::stop);
+  else if (usage_.completion_tokens >= limit_)
+    finish(FinishReason::length);
+  if (fed_.size() > 1) {
+    const auto drafts = static_cast<int64_t>(fed_.size()) - 1;
     drafter_->verified(drafts, right);
     usage_.drafted_tokens += drafts;
     usage_.accepted_tokens += right;
   }
   return right;
-}
-
-void ActiveRequest::draw_one(std::span<const float> logits) {
-  if (usage_.completion_tokens >= limit_) return finish(FinishReason::length);
-  if (usage_.completion_tokens == 0 && !any_possible(logits))
-    return fail(make_error(ErrorCode::internal, "the model computed no usable numbers for this prompt"));
-  const TokenId id = sampler_->sample(logits);
-  const bool ends = tokenizer_.is_end(id) || std::ranges::find(request_.end_ids, id) != request_.end_ids.end();
-  if (ends && !request_.ignore_end) return finish(FinishReason::stop);
-  sampler_->accept(id);
-  ids_.push_back(id);
-  if (drafter_) drafter_->append(id);
-  ++usage_.completion_tokens;
-  listener_->on_token(info_of(id, logits), stops_.push(decoder_.push(id)));
-  if (stops_.stopped()) return finish(FinishReason::stop);
-  if (usage_.completion_tokens >= limit_) finish(FinishReason::length);
 }
 
 void ActiveRequest::score_prompt(int64_t position, std::span<const float> rows, int64_t width) {

@@ -19,7 +19,8 @@
 namespace quern {
 
 /// One request on its way through the engine: its tokens, what samples and spells them, and who is told. The state of
-/// its sequence can be taken away and read again at any time; what was said stays said. Engine thread only.
+/// its sequence can be taken away and read again at any time; what was said stays said. Engine thread only, but what
+/// names another.
 class ActiveRequest {
  public:
   /// `costs`: of the engine's steps, for drafts; null: none are made. All must outlive it.
@@ -43,17 +44,19 @@ class ActiveRequest {
   /// Tells how far the prompt is read.
   void tell_progress();
   /// What to read next: at most `n` tokens, and where nothing else is pending guesses behind the last one, so that up
-  /// to `room` tokens are read in all. `others`: tokens that the step has for other requests. Valid until `draw`.
+  /// to `room` tokens are read in all. `others`: tokens that the step has for other requests. Valid until `say`.
   struct Feed {
     std::span<const int32_t> tokens;
     int drafts = 0;
   };
   Feed next(int64_t n, int64_t room, int64_t others);
   /// Draws tokens from rows of logits, [1 + drafts, width]: after the last token and, as far as what was drawn is what
-  /// was guessed, after the guesses of `next`. Says them. Returns the guesses that were right. Ends the request where
-  /// a token is the last one.
-  int64_t draw(std::span<const float> rows, int64_t width);
-  /// Rows of logits, [n, width], after the tokens from `position` on, of a prompt whose probabilities are wanted.
+  /// was guessed, after the guesses of `next`. Any thread, beside other requests; tells nobody.
+  void draw(std::span<const float> rows, int64_t width);
+  /// Says what `draw` has drawn. Returns the guesses that were right. Ends the request where a token is the last one.
+  int64_t say();
+  /// Rows of logits, [n, width], after the tokens from `position` on, of a prompt whose probabilities are wanted. Any
+  /// thread, beside other requests.
   void score_prompt(int64_t position, std::span<const float> rows, int64_t width);
   /// Rows of the last norm's output, [n, width], of the tokens from `position` on; after the last the request ends.
   void add_hidden(int64_t position, std::span<const float> rows, int64_t width);
@@ -70,7 +73,6 @@ class ActiveRequest {
   PrefixCache::Cursor cursor;
 
  private:
-  void draw_one(std::span<const float> logits);
   TokenInfo info_of(TokenId id, std::span<const float> logits) const;
   void end(RequestEnd end);
 
@@ -91,6 +93,10 @@ class ActiveRequest {
   const StepCosts* costs_;
   std::optional<Drafter> drafter_;  // from `start` on, where drafts are made
   std::vector<int32_t> fed_;        // the last token and guesses
+  // What `draw` leaves to `say`: tokens, and what came in place of another one.
+  enum class After : uint8_t { more, end_token, nothing_usable };
+  std::vector<TokenInfo> drawn_;
+  After after_ = After::more;
 };
 
 }  // namespace quern

@@ -8,6 +8,7 @@
 #include <tuple>
 #include <utility>
 
+#include "quern/base/function_ref.h"
 #include "quern/engine/memory.h"
 #include "quern/engine/paging.h"
 
@@ -29,6 +30,18 @@ constexpr int64_t kGuessesPerStep = 48;
 constexpr int kTriedBehind = 8, kPassedAtMost = 16;
 
 int64_t blocks(int64_t tokens) { return tokens / kKvPageTokens; }
+
+void fail_for_memory(ActiveRequest& request) {
+  request.fail(make_error(ErrorCode::out_of_memory, "no memory for this request"));
+}
+/// Does what is for one request alone: where memory for it is short, that request ends, and no other.
+void do_for(ActiveRequest& request, FunctionRef<void()> what) {
+  try {
+    what();
+  } catch (const std::bad_alloc&) {
+    fail_for_memory(request);
+  }
+}
 
 }  // namespace
 
@@ -186,7 +199,7 @@ void EngineCore::take_place(std::list<Active>::iterator victim) {
 
 void EngineCore::report_miss(const ActiveRequest& request, const PrefixCache::Hit& hit) {
   if (!hit.fork) return;
-  const auto& starts = request.request().checkpoints;
+  const auto& starts = request.request().message_starts;
   PrefixMiss miss;
   miss.request = request.id();
   miss.owner = request.request().owner;
@@ -203,8 +216,8 @@ void EngineCore::report_miss(const ActiveRequest& request, const PrefixCache::Hi
 /// Where a prompt's last message begins, of which templates give an answer's head only: the next turn has another.
 std::optional<int64_t> EngineCore::answer_start(const ActiveRequest& request) const {
   const Request& wanted = request.request();
-  if (state_.cuts_anywhere() || wanted.checkpoints.empty()) return std::nullopt;
-  const int64_t start = wanted.checkpoints.back();
+  if (state_.cuts_anywhere() || wanted.message_starts.empty()) return std::nullopt;
+  const int64_t start = wanted.message_starts.back();
   if (std::ssize(wanted.prompt) - start > kKvPageTokens) return std::nullopt;
   return start;
 }
@@ -275,38 +288,95 @@ struct EngineCore::Taker {
   Outputs outputs;
   int64_t before;  // tokens of its sequence
   int64_t kept;    // of those it reads, guesses that were wrong left out
+  std::span<const float> rows = {};
+  bool no_memory = false;  // for what it wants of its rows
 
-  int64_t rows() const {
+  int64_t wanted_rows() const {
     const auto all = static_cast<int64_t>(feed.tokens.size());
     return outputs == Outputs::none ? 0 : outputs == Outputs::last ? 1 + feed.drafts : all;
   }
+  bool reads_prompt() const { return before < static_cast<int64_t>(request->request().prompt.size()); }
+  bool draws() const { return std::ssize(feed.tokens) - feed.drafts >= request->length() - before; }
 };
 
-/// What its logits mean for one who took part.
-void EngineCore::draw(Taker& taker, std::span<const float> rows) {
+/// What its logits mean for one who took part; nobody is told yet. On a worker, beside others.
+void EngineCore::draw(Taker& taker) const {
   ActiveRequest& request = *taker.request;
-  const int64_t width = runner_.model().info().n_vocab, had = request.length();
-  if (taker.before < static_cast<int64_t>(request.request().prompt.size())) {
-    if (taker.outputs == Outputs::all) request.score_prompt(taker.before, rows, width);
-    request.tell_progress();
+  const int64_t width = runner_.model().info().n_vocab;
+  try {
+    if (taker.outputs == Outputs::all) request.score_prompt(taker.before, taker.rows, width);
+    if (taker.draws()) request.draw(taker.rows.last(static_cast<size_t>((1 + taker.feed.drafts) * width)), width);
+  } catch (const std::bad_alloc&) {
+    taker.no_memory = true;
   }
-  if (taker.before + taker.kept - taker.feed.drafts < had) return;  // there is more to read
-  const int64_t right = request.draw(rows.last(static_cast<size_t>((1 + taker.feed.drafts) * width)), width);
+}
+
+/// Every request has numbers, a generator and memory of its own: what it draws does not depend on who draws it.
+void EngineCore::draw_all(std::span<Taker> taking) {
+  if (taking.size() == 1) return draw(taking[0]);
+  runner_.pool().run([&](const Worker& worker) {
+    worker.work_through(std::ssize(taking), 1, 1, [&](int64_t begin, int64_t end) {
+      for (int64_t i = begin; i < end; ++i) draw(taking[static_cast<size_t>(i)]);
+    });
+  });
+}
+
+/// Tells what a step meant for one who took part.
+void EngineCore::say(Taker& taker) {
+  ActiveRequest& request = *taker.request;
+  const int64_t had = request.length();
+  const bool draws = taker.draws();
+  int64_t right = 0;
+  if (taker.no_memory) {
+    fail_for_memory(request);
+  } else {
+    do_for(request, [&] {
+      if (taker.reads_prompt()) request.tell_progress();
+      if (draws) right = request.say();
+    });
+  }
+  if (!draws) return;  // there is more to read
   taker.kept -= taker.feed.drafts - right;
   counted_.drafted_tokens += taker.feed.drafts;
   counted_.accepted_tokens += right;
   counted_.generated_tokens += request.length() - had;
 }
 
-void EngineCore::run_hidden(ActiveRequest& request) {
-  const int64_t tokens = std::min(request.pending(), budget_.tokens(running_.size() > 1));
-  const int64_t before = request.sequence.length();
-  auto rows = runner_.hidden({&request.sequence, request.next(tokens, 0, 0).tokens});
-  if (!rows) {
-    if (rows.error().code == ErrorCode::out_of_memory) return make_room(request);
-    return request.fail(std::move(rows).error());
+/// One pass of all whose embeddings are asked for, as far as the step goes.
+void EngineCore::run_hidden() {
+  std::vector<ActiveRequest*> requests;
+  std::vector<Runnable> runnable;
+  for (const Active& r : running_) {
+    if (!r->request().embedding) continue;
+    requests.push_back(r.get());
+    runnable.push_back({r->pending(), r->request().priority, r->id()});
   }
-  request.add_hidden(before, *rows, runner_.model().info().n_embd);
+  if (requests.empty()) return;
+  const auto plan = plan_step(runnable, budget_.tokens(running_.size() + waiting_.size() > 1));
+  std::vector<StepPart> parts;
+  std::vector<std::pair<ActiveRequest*, int64_t>> taking;  // where their sequences stood
+  for (size_t i = 0; i < requests.size(); ++i) {
+    if (plan[i] == 0) continue;
+    ActiveRequest& r = *requests[i];
+    taking.emplace_back(&r, r.sequence.length());
+    parts.push_back({&r.sequence, r.next(plan[i], 0, 0).tokens, Outputs::all});
+  }
+  const double start = options_.clock();
+  auto rows = runner_.hidden(parts);
+  if (!rows) {
+    if (rows.error().code == ErrorCode::out_of_memory) return make_room(*taking.back().first);
+    for (const auto& [request, before] : taking) request->fail(rows.error());
+    return;
+  }
+  const int64_t width = runner_.model().info().n_embd, tokens = std::ssize(*rows) / width;
+  std::span<const float> rest = *rows;
+  for (size_t i = 0; i < taking.size(); ++i) {
+    const auto own = parts[i].tokens.size() * static_cast<size_t>(width);
+    ActiveRequest& request = *taking[i].first;
+    do_for(request, [&] { request.add_hidden(taking[i].second, rest.first(own), width); });
+    rest = rest.subspan(own);
+  }
+  budget_.measured(tokens, options_.clock() - start);
 }
 
 /// Who takes part in the next step, and with which tokens.
@@ -362,9 +432,13 @@ bool EngineCore::run_step() {
   std::span<const float> rest = *rows;
   std::vector<int> kept;
   for (Taker& t : taking) {
-    const auto own = static_cast<size_t>(t.rows() * runner_.model().info().n_vocab);
-    draw(t, rest.first(own));
+    const auto own = static_cast<size_t>(t.wanted_rows() * runner_.model().info().n_vocab);
+    t.rows = rest.first(own);
     rest = rest.subspan(own);
+  }
+  draw_all(taking);
+  for (Taker& t : taking) {
+    say(t);
     kept.push_back(static_cast<int>(t.kept));
   }
   runner_.commit(kept);
@@ -387,8 +461,7 @@ bool EngineCore::step() {
   const bool done = run_step();
   sweep();
   if (!done) return true;
-  const auto text = std::ranges::find_if(running_, [](const Active& r) { return r->request().embedding; });
-  if (text != running_.end()) run_hidden(**text);
+  run_hidden();
   sweep();
   return !running_.empty() || !waiting_.empty();
 }

@@ -80,13 +80,15 @@ class EngineCore {
 
   // Steps.
   bool run_step();
-  void run_hidden(ActiveRequest& request);
+  void run_hidden();
   void report_miss(const ActiveRequest& request, const PrefixCache::Hit& hit);
   std::optional<int64_t> answer_start(const ActiveRequest& request) const;
   int64_t next_stop(const ActiveRequest& request, int64_t tokens) const;
   struct Taker;
   std::vector<Taker> takers();
-  void draw(Taker& taker, std::span<const float> rows);
+  void draw(Taker& taker) const;
+  void draw_all(std::span<Taker> taking);
+  void say(Taker& taker);
   void keep(ActiveRequest& request, int64_t before);
   void make_room(ActiveRequest& asking);
   int64_t reserved_bytes(const ActiveRequest& request) const;

@@ -51,8 +51,8 @@ struct Told : RequestListener {
 /// A whole engine's inside around a SimModel, with a clock that goes one millisecond per look.
 struct Sim {
   explicit Sim(SimState state, int64_t budget = 64 << 20, int parallel = 4, PrefixStore* prefixes = nullptr,
-               int64_t brought_bytes = 16 << 20)
-      : model(state), pool(1), store(model.state(), KvType::f32, budget), runner(model, pool) {
+               int64_t brought_bytes = 16 << 20, int threads = 1)
+      : model(state), pool(threads), store(model.state(), KvType::f32, budget), runner(model, pool) {
     CoreOptions options;
     options.parallel = parallel;
     options.context = 1024;
@@ -112,8 +112,9 @@ INSTANTIATE_TEST_SUITE_P(Core, EveryState, ::testing::Values(SimState::rows, Sim
                                                                      : "recurrent";
                          });
 
+// By several workers: each draws for some of them.
 TEST_P(EveryState, a_request_gets_its_own_answer_beside_others) {
-  Sim sim(GetParam());
+  Sim sim(GetParam(), 64 << 20, 6, nullptr, 16 << 20, 3);
   std::vector<std::pair<std::shared_ptr<Told>, std::vector<int32_t>>> all;
   for (uint32_t i = 0; i < 20; ++i) {
     SamplingOptions sampling;
@@ -176,12 +177,12 @@ TEST_P(EveryState, a_turn_shares_all_before_the_answer_that_came_back_otherwise)
   request.prompt = tokens(317, 5);
   request.sampling = Sim::greedy();
   request.max_tokens = 2;
-  request.checkpoints = {20, 312};  // the last is the answer's head
+  request.message_starts = {20, 312};  // the last is the answer's head
   sim.add(request);
   sim.drain();
   request.prompt.resize(312);
   for (const int32_t id : tokens(100, 6)) request.prompt.push_back(id);
-  request.checkpoints = {20, 312, 407};
+  request.message_starts = {20, 312, 407};
   const auto next = sim.add(request);
   sim.drain();
   EXPECT_GE(next->end->usage.cached_tokens, 312);
@@ -457,7 +458,7 @@ TEST(Core, tells_where_a_prompt_left_what_is_known) {
   request.prompt = tokens(300, 3);
   request.sampling = Sim::greedy();
   request.max_tokens = 1;
-  request.checkpoints = {0, 100, 250};
+  request.message_starts = {0, 100, 250};
   core.add(1, request, std::make_shared<Told>());
   while (core.step()) {
   }
@@ -545,6 +546,59 @@ TEST(Core, an_embedding_is_the_mean_however_the_text_is_cut) {
   EXPECT_NEAR(square, 1, 1e-6);
 }
 
+TEST(Core, embeddings_share_passes_and_are_the_same_as_alone) {
+  constexpr uint32_t kTexts = 10;
+  std::vector<Request> requests(kTexts);
+  std::vector<std::vector<float>> alone;
+  for (uint32_t i = 0; i < kTexts; ++i) {
+    requests[i].prompt = tokens(i == 3 ? 200 : 10 + i, 70 + i);
+    requests[i].embedding = true;
+    Sim sim(SimState::rows);
+    const auto told = sim.add(requests[i]);
+    sim.drain();
+    alone.push_back(told->end->embedding);
+  }
+  Sim sim(SimState::rows, 64 << 20, kTexts);
+  std::vector<std::shared_ptr<Told>> all;
+  for (const Request& request : requests) all.push_back(sim.add(request));
+  int steps = 1;
+  while (sim.core->step()) ++steps;
+  for (uint32_t i = 0; i < kTexts; ++i) EXPECT_EQ(all[i]->end->embedding, alone[i]) << i;
+  EXPECT_LE(steps, 6) << "333 tokens, 64 and then 96 in a step";
+}
+
+/// Has memory for so many tokens.
+struct Forgetful : Told {
+  explicit Forgetful(size_t n) : most(n) {}
+  void on_token(const TokenInfo& token, std::string_view piece) override {
+    if (ids.size() == most) throw std::bad_alloc();
+    Told::on_token(token, piece);
+  }
+  size_t most;
+};
+
+TEST_P(EveryState, memory_that_one_request_does_not_get_ends_no_other) {
+  Sim sim(GetParam());
+  Request request;
+  request.prompt = tokens(70, 5);
+  request.sampling = Sim::greedy();
+  request.max_tokens = 40;
+  request.ignore_end = true;
+  const auto first = sim.add(request);
+  const auto poor = std::make_shared<Forgetful>(7);
+  sim.core->add(++sim.last, request, poor);
+  const auto last = sim.add(request);
+  sim.drain();
+  ASSERT_TRUE(poor->end && poor->end->error);
+  EXPECT_EQ(poor->end->error->code, ErrorCode::out_of_memory);
+  EXPECT_EQ(poor->ids.size(), 7u);
+  for (const auto& told : {first, last}) {
+    ASSERT_TRUE(told->end);
+    EXPECT_FALSE(told->end->error);
+    EXPECT_EQ(told->ids.size(), 40u);
+  }
+}
+
 TEST(Core, a_stop_text_ends_an_answer_and_is_not_said) {
   Sim sim(SimState::rows);
   const auto prompt = tokens(30, 8);
@@ -625,6 +679,7 @@ TEST_P(EveryState, whatever_happens_everybody_gets_the_right_answer) {
       request.priority = static_cast<int>(below(3));
       request.use_cache = below(10) != 0;
       if (below(4) == 0) request.checkpoints = {static_cast<int64_t>(below(200)), 100'000, -5};
+      if (below(2) == 0) request.message_starts = {static_cast<int64_t>(request.prompt.size()) - 1 - below(70)};
       auto told = sim->add(request);
       open.push_back({sim->last, std::move(told), std::move(request)});
     }

@@ -7,10 +7,7 @@ namespace quern {
 
 Result<std::span<const float>> Runner::step(std::span<const StepPart> parts) { return run(parts, Wanted::logits); }
 
-Result<std::span<const float>> Runner::hidden(const StepPart& part) {
-  const StepPart all{part.sequence, part.tokens, Outputs::all};
-  return run({&all, 1}, Wanted::hidden);
-}
+Result<std::span<const float>> Runner::hidden(std::span<const StepPart> parts) { return run(parts, Wanted::hidden); }
 
 Result<std::span<const float>> Runner::run(std::span<const StepPart> parts, Wanted wanted) {
   tokens_.clear(), runs_.clear(), outputs_.clear(), verified_.clear();

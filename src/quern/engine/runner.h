@@ -33,12 +33,13 @@ class Runner {
       : model_(model), pool_(pool), journal_floats_(journal_bytes(model.state()) / 4) {}
 
   const Model& model() const { return model_; }
+  Pool& pool() const { return pool_; }
 
   /// One forward pass. Returns logits [outputs, n_vocab] in the order of the parts, valid until the next step. Token
   /// ids outside the vocabulary are invalid_argument; if the state of one part finds no room, no part has moved.
   Result<std::span<const float>> step(std::span<const StepPart> parts);
-  /// The same for one part, of whose tokens it returns the last norm's output, [tokens, n_embd], in place of logits.
-  Result<std::span<const float>> hidden(const StepPart& part);
+  /// The same with the last norm's output, [outputs, n_embd], in place of logits.
+  Result<std::span<const float>> hidden(std::span<const StepPart> parts);
 
   /// Ends a step whose parts had drafts, before anything else is done with their sequences: `kept` says of each part of
   /// the step how many of its first tokens count: of a part with drafts any number, of another all. The sequences are

@@ -3,6 +3,7 @@
 
 #include <gtest/gtest.h>
 
+#include "quern/base/sanitized.h"
 #include "quern/model/architecture.h"
 #include "quern/model/testing.h"
 #include "quern/model/tiny_model.h"
@@ -142,7 +143,14 @@ TEST_P(SessionOf, memory_comes_back) {
   EXPECT_EQ(store_->pages_in_use(), 0);
 }
 
-INSTANTIATE_TEST_SUITE_P(All, SessionOf, ::testing::ValuesIn(testing::all_tiny_variants()),
+/// Sanitizers go without the largest models.
+std::vector<testing::TinyVariant> variants() {
+  auto all = testing::all_tiny_variants();
+  if (kSanitized) std::erase_if(all, [](const auto& v) { return v.weights == testing::TinyWeights::k_quants; });
+  return all;
+}
+
+INSTANTIATE_TEST_SUITE_P(All, SessionOf, ::testing::ValuesIn(variants()),
                          [](const auto& each) { return each.param.name; });
 
 }  // namespace

@@ -5,6 +5,7 @@
 
 #include <ctime>
 
+#include "quern/base/sanitized.h"
 #include "quern/server/testing.h"
 
 namespace quern {
@@ -12,7 +13,7 @@ namespace {
 
 using testing::TestServer;
 
-constexpr size_t kBodyBytes = 1 << 20;
+constexpr size_t kBodyBytes = kSanitized ? 1 << 18 : 1 << 20;
 constexpr double kMostSeconds = 10;  // with sanitizers too; what is done anew for every item before takes minutes
 
 /// `before`, as many of `item` as fit (a '#' in it is their number), `after`.

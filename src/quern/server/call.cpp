@@ -118,7 +118,8 @@ class CallRun : public std::enable_shared_from_this<CallRun> {
       auto rendered = render_prompt(*model_, *chat);
       if (!rendered) return std::move(rendered).error();
       opens_reasoning_ = rendered->opens_reasoning;
-      call_.settings.checkpoints = std::move(rendered->message_starts);
+      call_.settings.message_starts = std::move(rendered->message_starts);
+      call_.settings.checkpoints = std::move(rendered->checkpoints);
       prompts_.push_back(std::move(rendered->ids));
     } else {
       prompts_ = std::move(std::get<1>(call_.prompt));

@@ -83,6 +83,7 @@ struct RenderedPrompt {
   std::vector<TokenId> ids;
   bool opens_reasoning = false;         ///< the template itself wrote the "<think>" that the answer stands in
   std::vector<int64_t> message_starts;  ///< in ids, rising, as far as they can be told
+  std::vector<int64_t> checkpoints;  ///< a handful of them, at most: where another prompt is likely to leave this one
 };
 Result<RenderedPrompt> render_prompt(const ServedModel& model, const ChatPrompt& prompt);
 

@@ -238,9 +238,40 @@ TEST(Call, prompt_has_its_messages_starts_and_no_control_tokens_of_users) {
   ASSERT_TRUE(prompt.has_value());
   const TokenId start = *model.tokenizer().find("<|im_start|>"), end = *model.tokenizer().find("<|im_end|>");
   EXPECT_EQ(std::count(prompt->ids.begin(), prompt->ids.end(), end), 1);
-  ASSERT_EQ(prompt->message_starts.size(), 1U);
-  EXPECT_EQ(prompt->ids[static_cast<size_t>(prompt->message_starts[0])], start);
+  ASSERT_EQ(prompt->message_starts.size(), 2U);
+  for (const int64_t at : prompt->message_starts) EXPECT_EQ(prompt->ids[static_cast<size_t>(at)], start);
   EXPECT_FALSE(prompt->opens_reasoning);
+}
+
+/// Which of the messages of these roles a prompt comes back to; the last one is the answer's.
+std::vector<size_t> checkpoints_of(std::string_view roles) {
+  const testing::FakeModel model;
+  Json::Array messages;
+  for (const char role : roles)
+    messages.push_back(Json::Object{{"role", role == 's'   ? "system"
+                                             : role == 'u' ? "user"
+                                             : role == 't' ? "tool"
+                                                           : "assistant"},
+                                    {"content", "user"}});
+  const auto prompt = render_prompt(model, {.messages = Json(std::move(messages))});
+  EXPECT_TRUE(prompt.has_value());
+  EXPECT_EQ(prompt->message_starts.size(), roles.size() + 1);
+  std::vector<size_t> out;
+  for (const int64_t at : prompt->checkpoints)
+    out.push_back(std::ranges::find(prompt->message_starts, at) - prompt->message_starts.begin());
+  return out;
+}
+
+TEST(Call, prompts_come_back_to_the_first_and_the_newest_messages_of_users) {
+  using ::testing::ElementsAre;
+  EXPECT_THAT(checkpoints_of("u"), ElementsAre(1)) << "what the first message ends with";
+  EXPECT_THAT(checkpoints_of("su"), ElementsAre(1));
+  EXPECT_THAT(checkpoints_of("ssu"), ElementsAre(2));
+  EXPECT_THAT(checkpoints_of("suau"), ElementsAre(1, 3));
+  EXPECT_THAT(checkpoints_of("uauau"), ElementsAre(1, 2, 4));
+  EXPECT_THAT(checkpoints_of("suatatatau"), ElementsAre(1, 9));
+  EXPECT_THAT(checkpoints_of("suauauauauau"), ElementsAre(1, 5, 7, 9, 11));
+  EXPECT_THAT(checkpoints_of("sa"), ElementsAre(1));
 }
 
 TEST(Call, a_model_without_a_template_says_so) {

@@ -1,5 +1,9 @@
 // SPDX-License-Identifier: Apache-2.0
 #include <algorithm>
+#include <span>
+#include <string>
+#include <utility>
+#include <vector>
 
 #include "quern/chat/messages.h"
 #include "quern/chat/reasoning.h"
@@ -8,22 +12,67 @@
 namespace quern {
 namespace {
 
-/// Control tokens that begin a message in the templates in use. Only template text makes control tokens, so each one in
-/// a prompt begins a message, or a part of one: both are places that another prompt may share.
-constexpr std::string_view kMessageTokens[] = {
-    "<|im_start|>", "<|start_header_id|>", "<|header_start|>", "<start_of_turn>", "<|turn>",
-    "<|start|>",    "<|start_of_role|>",   "<|user|>",         "<|system|>",      "<|assistant|>",
-    "[INST]",       "<｜User｜>",          "<｜Assistant｜>",  "<|User|>",        "<|START_OF_TURN_TOKEN|>",
+/// Control tokens that begin a message in the templates in use, and whose message that is. Only template text makes
+/// control tokens, so each one in a prompt begins a message, or a part of one.
+enum class Says : uint8_t { user, other, next };  // next: the text behind it names the role
+constexpr std::pair<std::string_view, Says> kOpeners[] = {
+    {"<|im_start|>", Says::next},      {"<|start_header_id|>", Says::next},
+    {"<|header_start|>", Says::next},  {"<start_of_turn>", Says::next},
+    {"<|turn>", Says::next},           {"<|start|>", Says::next},
+    {"<|start_of_role|>", Says::next}, {"<|START_OF_TURN_TOKEN|>", Says::next},
+    {"<|user|>", Says::user},          {"<|User|>", Says::user},
+    {"<｜User｜>", Says::user},        {"[INST]", Says::user},
+    {"<|system|>", Says::other},       {"<|assistant|>", Says::other},
+    {"<｜Assistant｜>", Says::other},
 };
 
-std::vector<int64_t> message_starts(const Tokenizer& tokenizer, const std::vector<TokenId>& ids) {
-  std::vector<TokenId> openers;
-  for (const std::string_view text : kMessageTokens)
-    if (const auto id = tokenizer.find(text)) openers.push_back(*id);
-  std::vector<int64_t> starts;
-  for (size_t i = 1; i < ids.size(); ++i)  // nothing to come back to at 0
-    if (std::find(openers.begin(), openers.end(), ids[i]) != openers.end()) starts.push_back(static_cast<int64_t>(i));
+/// Of the messages of users so many of the newest are worth coming back to: agents and people branch there, and
+/// templates rewrite what stands behind the last one.
+constexpr size_t kNewestUsers = 4;
+
+/// Whether the ids from `at` on spell "user", in whatever case and frame.
+bool names_user(const Tokenizer& tokenizer, std::span<const TokenId> ids, size_t at) {
+  constexpr std::string_view kUser = "user", kFrame = "<| ";
+  std::string role;
+  for (; at < ids.size() && role.size() < kFrame.size() + kUser.size(); ++at) role += tokenizer.piece(ids[at], true);
+  role.erase(0, role.find_first_not_of(kFrame));
+  for (char& c : role)
+    if (c >= 'A' && c <= 'Z') c = static_cast<char>(c - 'A' + 'a');
+  return role.starts_with(kUser);
+}
+
+struct MessageStart {
+  int64_t at;
+  bool user;
+};
+
+std::vector<MessageStart> message_starts(const Tokenizer& tokenizer, std::span<const TokenId> ids) {
+  std::vector<std::pair<TokenId, Says>> openers;
+  for (const auto& [text, says] : kOpeners)
+    if (const auto id = tokenizer.find(text)) openers.emplace_back(*id, says);
+  std::vector<MessageStart> starts;
+  for (size_t i = 0; i < ids.size(); ++i) {
+    const auto opener = std::ranges::find(openers, ids[i], &std::pair<TokenId, Says>::first);
+    if (opener == openers.end()) continue;
+    const bool user = opener->second == Says::next ? names_user(tokenizer, ids, i + 1) : opener->second == Says::user;
+    starts.push_back({static_cast<int64_t>(i), user});
+  }
   return starts;
+}
+
+/// The end of what stands before the conversation, or of its first message, which side requests share; and the starts
+/// of the newest messages of users.
+std::vector<int64_t> checkpoints(std::span<const MessageStart> starts) {
+  std::vector<int64_t> out;
+  if (starts.size() < 2) return out;
+  const std::span<const MessageStart> later = starts.subspan(1);
+  for (auto start = later.rbegin(); start != later.rend() && out.size() < kNewestUsers; ++start)
+    if (start->user) out.push_back(start->at);
+  const auto first_user = std::ranges::find(later, true, &MessageStart::user);
+  const int64_t head = starts[0].user || first_user == later.end() ? later[0].at : first_user->at;
+  if (std::ranges::find(out, head) == out.end()) out.push_back(head);
+  std::ranges::reverse(out);
+  return out;
 }
 
 }  // namespace
@@ -48,7 +97,9 @@ Result<RenderedPrompt> render_prompt(const ServedModel& model, const ChatPrompt&
   RenderedPrompt out;
   out.ids = model.tokenizer().encode_prompt(*segments);
   out.opens_reasoning = ends_in_reasoning(join_segments(*segments));
-  out.message_starts = message_starts(model.tokenizer(), out.ids);
+  const auto starts = message_starts(model.tokenizer(), out.ids);
+  for (const MessageStart& start : starts) out.message_starts.push_back(start.at);
+  out.checkpoints = checkpoints(starts);
   return out;
 }
 

@@ -176,10 +176,8 @@ void EngineCore::bring(ActiveRequest& request) {
     return;
   request.arriving = false;
   auto hit = cache_.find(wanted.owner, request.ids(), request.length() - 1, options_.report_misses);
-  if (hit.state.length > 0) {
-    request.sequence.restore(hit.state);
-    request.cursor = std::move(hit.cursor);
-  }
+  if (hit.state.length > 0) request.sequence.restore(hit.state);
+  request.cursor = std::move(hit.cursor);
   const int64_t found = request.found_cached(hit.state.length);
   if (wanted.counts_prompt) counted_.cached_tokens += found;
   if (options_.report_misses) report_miss(request, hit);

@@ -644,6 +644,7 @@ TEST_P(EveryState, whatever_happens_everybody_gets_the_right_answer) {
     Request request;
   };
   std::vector<Open> open;
+  std::vector<std::vector<int32_t>> talks(8);  // as the latest answers left them
   int64_t ended = 0, cancelled = 0, out_of_memory = 0, cached = 0, accepted = 0;
   const auto check = [&](const Open& o) {
     const RequestEnd& end = *o.told->end;
@@ -654,6 +655,10 @@ TEST_P(EveryState, whatever_happens_everybody_gets_the_right_answer) {
     ASSERT_TRUE(std::equal(got.begin(), got.end(), want.begin())) << "a wrong token";
     ASSERT_LT(end.usage.cached_tokens, end.usage.prompt_tokens);
     ++ended;
+    std::vector<int32_t>& talk = talks[below(8)];
+    talk = o.request.prompt;
+    talk.insert(talk.end(), got.begin(), got.end());
+    if (talk.size() > 700) talk.clear();
     cached += end.usage.cached_tokens;
     accepted += end.usage.accepted_tokens;
     if (end.error) {
@@ -671,6 +676,7 @@ TEST_P(EveryState, whatever_happens_everybody_gets_the_right_answer) {
       // From few beginnings, so that they share.
       const uint32_t talk = below(6);
       request.prompt = tokens(64 * below(6) + below(30), talk);
+      if (below(3) == 0) request.prompt = talks[below(8)];  // the next turn
       for (const int32_t id : tokens(1 + below(120), 100 + below(4))) request.prompt.push_back(id);
       request.sampling = Sim::greedy();
       if (below(2)) request.sampling.temperature = 1, request.sampling.seed = below(5);
@@ -679,7 +685,7 @@ TEST_P(EveryState, whatever_happens_everybody_gets_the_right_answer) {
       request.priority = static_cast<int>(below(3));
       request.use_cache = below(10) != 0;
       if (below(4) == 0) request.checkpoints = {static_cast<int64_t>(below(200)), 100'000, -5};
-      if (below(2) == 0) request.message_starts = {static_cast<int64_t>(request.prompt.size()) - 1 - below(70)};
+      if (below(2) == 0) request.message_starts = {std::ssize(request.prompt) - 1 - static_cast<int64_t>(below(70))};
       auto told = sim->add(request);
       open.push_back({sim->last, std::move(told), std::move(request)});
     }
@@ -689,7 +695,7 @@ TEST_P(EveryState, whatever_happens_everybody_gets_the_right_answer) {
       for (const Open& o : open) EXPECT_TRUE(o.told->end);
       open.clear();
       sim.reset();
-      sim.emplace(GetParam(), budget, 5, prefixes->get());
+      sim.emplace(GetParam(), budget, 5, prefixes->get(), below(2) ? 1 : 16 << 20);
     }
     sim->core->step();
     const EngineFacts facts = sim->core->facts();

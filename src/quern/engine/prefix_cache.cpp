@@ -113,6 +113,7 @@ void PrefixCache::keep(std::string_view owner_name, std::span<const int32_t> ids
                        Cursor& cursor) {
   Block* block = cursor.block_ ? cursor.block_ : &owner(owner_name).root;
   const int64_t whole = sequence.length() / kKvPageTokens;
+  QUERN_CHECK(block->depth <= whole, "a cursor beyond its sequence");
   while (block->depth < whole) {
     const auto next = block_ids(ids, block->depth);
     Block* child = block->child(next);

@@ -193,5 +193,37 @@ TEST(Dialects, a_ring_of_stored_turns_ends) {
   EXPECT_FALSE(response_prompt(Json::Object{{"previous_response_id", "resp_1"}, {"input", "x"}}, store, ""));
 }
 
+/// A body of each dialect; more members may follow.
+constexpr std::pair<std::string_view, std::string_view> kBodies[] = {
+    {"/v1/chat/completions", R"({"messages":[{"role":"user","content":"Hi"}])"},
+    {"/v1/responses", R"({"input":"Hi")"},
+    {"/v1/messages", R"({"max_tokens":4,"messages":[{"role":"user","content":"Hi"}])"},
+    {"/api/chat", R"({"stream":false,"messages":[{"role":"user","content":"Hi"}])"},
+};
+
+std::shared_ptr<::quern::testing::TestWriter> answer_to(std::string_view path, std::string_view body) {
+  ::quern::testing::TestServer server;
+  return server.post(path, std::string(body));
+}
+
+TEST(Dialects, refuse_a_key_that_stands_twice) {
+  for (const auto& [path, body] : kBodies)
+    for (const std::string_view members : {R"("seed":1,"seed":1)", R"("x":[{"seed":1,"a":2,"seed":3}])"}) {
+      const auto writer = answer_to(path, fmt::format("{},{}}}", body, members));
+      EXPECT_EQ(writer->response.status, 400) << path << members;
+      EXPECT_NE(writer->text().find(R"(key \"seed\" stands twice)"), std::string::npos) << writer->text();
+      EXPECT_TRUE(writer->json().find("error")) << writer->text();
+    }
+}
+
+TEST(Dialects, take_bodies_of_200_levels) {
+  for (const auto& [path, body] : kBodies)
+    for (const auto& [lists, status] : {std::pair(199, 200), std::pair(200, 400)}) {
+      const std::string deep =
+          std::string(static_cast<size_t>(lists), '[') + std::string(static_cast<size_t>(lists), ']');
+      EXPECT_EQ(answer_to(path, fmt::format("{},\"x\":{}}}", body, deep))->response.status, status) << path << lists;
+    }
+}
+
 }  // namespace
 }  // namespace quern

@@ -60,7 +60,7 @@ std::optional<HttpResponse> refuse(const Route& found, const HttpRequest& head) 
 
 Result<Json> checked_body(const Endpoint& endpoint, std::string_view text) {
   if (endpoint.fields.empty()) return Json();
-  auto body = Json::parse(text, /*unique_keys=*/false, kMostKeys);
+  auto body = Json::parse(text, /*unique_keys=*/true, kMostKeys);
   if (!body) return make_error(ErrorCode::invalid_argument, "the body is not valid: {}", body.error().message);
   QUERN_TRY_STATUS(check_fields(endpoint.fields, *body));
   return body;

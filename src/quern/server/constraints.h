@@ -13,15 +13,20 @@ namespace quern {
 // What shall hold an answer to a form: tools, schemas, grammars, in the shapes of OpenAI's chat. Errors as those of
 // `FieldSpec::check`.
 Status check_tools(const Json& value);
+/// Of the tools of any dialect: how many.
+Status check_tool_count(const Json& value);
 Status check_tool_choice(const Json& value);
 Status check_response_format(const Json& value);
+
+inline constexpr size_t kMaxTools = 128;
+inline constexpr std::string_view kToolsSchema = R"({"type":"array","maxItems":128,"items":{"type":"object"}})";
 
 inline constexpr auto kConstraintFields = std::to_array<FieldSpec>({
     {.name = "tools",
      .type = FieldType::list,
-     .help = "Functions that the model may call.",
+     .help = "Functions that the model may call: 128 at most.",
      .check = check_tools,
-     .schema = R"({"type":"array","items":{"type":"object"}})"},
+     .schema = kToolsSchema},
     {.name = "tool_choice",
      .type = FieldType::text_or_object,
      .help = "none, auto, required, or the function to call.",

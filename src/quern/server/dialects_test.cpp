@@ -225,5 +225,18 @@ TEST(Dialects, take_bodies_of_200_levels) {
     }
 }
 
+TEST(Dialects, take_128_tools) {
+  for (const auto& [path, body] : kBodies) {
+    std::string tools = R"({"type":"hosted","name":"a","function":{"name":"a"}})";
+    for (int i = 1; i < 128; ++i) tools += R"(,{"type":"hosted","name":"a","function":{"name":"a"}})";
+    // Ollama knows no hosted tools.
+    EXPECT_EQ(answer_to(path, fmt::format("{},\"tools\":[{}]}}", body, tools))->response.status,
+              path == "/api/chat" ? 501 : 200);
+    const auto writer = answer_to(path, fmt::format("{},\"tools\":[{},{{}}]}}", body, tools));
+    EXPECT_EQ(writer->response.status, 400) << path;
+    EXPECT_NE(writer->text().find("tools: expected at most 128 tools, found 129"), std::string::npos) << writer->text();
+  }
+}
+
 }  // namespace
 }  // namespace quern

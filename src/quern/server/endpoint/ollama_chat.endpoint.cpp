@@ -1,4 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
+#include "quern/server/constraints.h"
 #include "quern/server/endpoint.h"
 #include "quern/server/ollama_answer.h"
 #include "quern/server/ollama_fields.h"
@@ -16,8 +17,9 @@ constexpr auto kFields = join_fields(std::to_array<FieldSpec>({
                                           .schema = R"({"type":"array","items":{"type":"object"}})"},
                                          {.name = "tools",
                                           .type = FieldType::list,
-                                          .help = "Functions that the model may call.",
-                                          .schema = R"({"type":"array","items":{"type":"object"}})"},
+                                          .help = "Functions that the model may call: 128 at most.",
+                                          .check = check_tool_count,
+                                          .schema = kToolsSchema},
                                      }),
                                      kOllamaFields);
 

@@ -238,5 +238,54 @@ TEST(Dialects, take_128_tools) {
   }
 }
 
+/// The prompt that a body is read as.
+std::string prompt_of(std::string_view path, std::string_view body) {
+  ::quern::testing::TestServer server;
+  const auto writer = server.post(path, std::string(body));
+  if (server.model->requests.size() != 1) return writer->text();
+  std::string text;
+  for (const TokenId id : server.model->requests[0].prompt) text += server.model->tokenizer().piece(id, true);
+  return text;
+}
+
+constexpr std::string_view kAsked = "<|im_start|>user\nTwo and three?<|im_end|>\n<|im_start|>assistant\n";
+
+TEST(Dialects, an_answer_goes_on_from_what_the_assistant_said_last) {
+  const std::string expected = std::string(kAsked) + "The sum is ";
+  const std::string turns =
+      R"([{"role":"user","content":"Two and three?"},{"role":"assistant","content":"The sum is "}])";
+  for (const auto& [path, body] : {std::pair<std::string_view, std::string>{"/v1/chat/completions", R"({"messages":)"},
+                                   {"/v1/responses", R"({"input":)"},
+                                   {"/v1/messages", R"({"max_tokens":4,"messages":)"},
+                                   {"/api/chat", R"({"messages":)"}})
+    EXPECT_EQ(prompt_of(path, body + turns + "}"), expected) << path;
+  EXPECT_EQ(prompt_of("/v1/messages", R"({"max_tokens":4,"messages":[{"role":"user","content":"Two and three?"},)"
+                                      R"({"role":"assistant","content":[{"type":"text","text":"Well."},)"
+                                      R"({"type":"text","text":"The sum is "}]}]})"),
+            std::string(kAsked) + "Well.\nThe sum is ");
+}
+
+TEST(Dialects, an_answer_begins_anew_after_all_else) {
+  const std::string user = R"({"role":"user","content":"Two and three?"})";
+  for (const std::string_view last :
+       {R"({"role":"assistant","content":""})", R"({"role":"assistant","content":null})", R"({"role":"assistant"})",
+        R"({"role":"assistant","content":[]})", R"({"role":"assistant","content":[{"type":"text","text":""}]})",
+        R"({"role":"assistant","content":"I add.","tool_calls":[{"id":"c","function":{"name":"f","arguments":""}}]})",
+        R"({"role":"user","content":"The sum is"})"}) {
+    const std::string prompt = prompt_of("/v1/chat/completions", fmt::format(R"({{"messages":[{},{}]}})", user, last));
+    EXPECT_TRUE(prompt.ends_with("<|im_end|>\n<|im_start|>assistant\n")) << prompt;
+  }
+}
+
+TEST(Dialects, tokens_of_a_text_to_go_on_from_are_counted) {
+  const std::string_view turns =
+      R"("messages":[{"role":"user","content":"Two and three?"},{"role":"assistant","content":"The sum is"}]})";
+  ::quern::testing::TestServer server;
+  const Json counted = server.post("/v1/messages/count_tokens", fmt::format("{{{}", turns))->json();
+  const Json answer = server.post("/v1/messages", fmt::format("{{\"max_tokens\":4,{}", turns))->json();
+  EXPECT_EQ(*counted.find("input_tokens"), *answer.find("usage")->find("input_tokens"));
+  EXPECT_EQ(answer.find("content")->array()[0].find("text")->string(), "Hell") << "what comes anew, alone";
+}
+
 }  // namespace
 }  // namespace quern

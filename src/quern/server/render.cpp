@@ -1,9 +1,11 @@
 // SPDX-License-Identifier: Apache-2.0
 #include <algorithm>
+#include <optional>
 
 #include "quern/chat/messages.h"
 #include "quern/chat/reasoning.h"
 #include "quern/server/call.h"
+#include "quern/server/fields.h"
 
 namespace quern {
 namespace {
@@ -26,6 +28,48 @@ std::vector<int64_t> message_starts(const Tokenizer& tokenizer, const std::vecto
   return starts;
 }
 
+/// Stands behind a text that the answer goes on from: where it comes out the prompt ends, whatever the template writes
+/// after a message, trims, or takes apart.
+constexpr std::string_view kEndMark = "quernendmark";
+
+std::optional<Json> with_mark(const Json* text) {
+  if (!text || !text->is_string() || text->string().empty()) return std::nullopt;
+  return text->string() + std::string(kEndMark);
+}
+
+/// Puts the mark behind the text that the assistant said last. False where the last message is none of that kind.
+bool mark_last_text(Json& messages) {
+  if (!messages.is_array() || messages.array().empty()) return false;
+  Json& last = messages.array().back();
+  const Json *role = field(last, "role"), *calls = field(last, "tool_calls"), *content = field(last, "content");
+  const bool called = calls && !(calls->is_array() && calls->array().empty());
+  if (!role || *role != Json("assistant") || called || !content) return false;
+  if (!content->is_array()) {
+    auto marked = with_mark(content);
+    if (marked) last.set("content", *marked);
+    return marked.has_value();
+  }
+  Json parts = *content;
+  if (parts.array().empty()) return false;
+  Json& part = parts.array().back();
+  auto marked = with_mark(field(part, "text"));
+  if (!marked) return false;
+  part.set("text", *std::move(marked));
+  last.set("content", std::move(parts));
+  return true;
+}
+
+bool cut_at_mark(std::vector<Segment>& segments) {
+  for (size_t i = segments.size(); i-- > 0;) {
+    const size_t at = segments[i].from_user ? segments[i].text.rfind(kEndMark) : std::string::npos;
+    if (at == std::string::npos) continue;
+    segments[i].text.resize(at);
+    segments.resize(i + 1);
+    return true;
+  }
+  return false;
+}
+
 }  // namespace
 
 Result<RenderedPrompt> render_prompt(const ServedModel& model, const ChatPrompt& prompt) {
@@ -35,6 +79,7 @@ Result<RenderedPrompt> render_prompt(const ServedModel& model, const ChatPrompt&
                       "messages: expected a model with a chat template, this one has none and only continues texts");
   ChatRequest request;
   request.messages = prompt.messages;
+  const bool goes_on = mark_last_text(request.messages);
   request.variables = prompt.variables;
   request.bos_token = model.bos_text();
   request.eos_token = model.eos_text();
@@ -45,6 +90,10 @@ Result<RenderedPrompt> render_prompt(const ServedModel& model, const ChatPrompt&
     if (error.code != ErrorCode::unsupported) error.code = ErrorCode::invalid_argument;
     return error;
   }
+  if (goes_on && !cut_at_mark(*segments))
+    return make_error(ErrorCode::invalid_argument,
+                      "messages: the model's template leaves out what the assistant said last, which the answer would "
+                      "go on from");
   RenderedPrompt out;
   out.ids = model.tokenizer().encode_prompt(*segments);
   out.opens_reasoning = ends_in_reasoning(join_segments(*segments));

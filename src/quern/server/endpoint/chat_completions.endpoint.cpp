@@ -4,6 +4,7 @@
 #include "quern/server/constraints.h"
 #include "quern/server/endpoint.h"
 #include "quern/server/endpoint/chat_answer.h"
+#include "quern/server/endpoint/open_call.h"
 #include "quern/server/endpoint/openai_fields.h"
 #include "quern/server/services.h"
 #include "quern/server/settings.h"
@@ -65,18 +66,16 @@ Result<Call> call_of(const Json& body, const ServedModel& model, std::string_vie
   return call;
 }
 
-void handle(Exchange exchange, Services& services) {
-  auto model = named_model(exchange.body, services.models);
-  if (!model) return write_error(*exchange.writer, exchange.http.path, model.error());
-  auto call = call_of(exchange.body, **model, exchange.owner);
-  if (!call) return write_error(*exchange.writer, exchange.http.path, call.error());
-  auto answer = chat_answer(*model, exchange.writer,
-                            {.n = call->n,
-                             .stream = call->stream,
-                             .include_usage = includes_usage(exchange.body),
-                             .logprobs = call->settings.top_logprobs >= 0});
-  run_call(*std::move(model), *std::move(call), std::move(answer), exchange.writer, services.executors);
+std::shared_ptr<AnswerWriter> answer_of(const Exchange& exchange, const Call& call,
+                                        const std::shared_ptr<ServedModel>& model) {
+  return chat_answer(model, exchange.writer,
+                     {.n = call.n,
+                      .stream = call.stream,
+                      .include_usage = includes_usage(exchange.body),
+                      .logprobs = call.settings.top_logprobs >= 0});
 }
+
+void handle(Exchange exchange, Services& services) { open_call(exchange, services, call_of, answer_of); }
 
 }  // namespace
 

@@ -8,6 +8,9 @@
 
 namespace quern {
 
+/// ": expected ..." unless it is a text or a number.
+Status check_keep_alive(const Json& value);
+
 /// What /api/chat and /api/generate both take.
 inline constexpr auto kOllamaFields = std::to_array<FieldSpec>({
     kModelField,
@@ -28,6 +31,7 @@ inline constexpr auto kOllamaFields = std::to_array<FieldSpec>({
     {.name = "keep_alive",
      .type = FieldType::any,
      .help = "Taken and of no effect: models stay until another needs their room.",
+     .check = check_keep_alive,
      .schema = R"({"anyOf":[{"type":"string"},{"type":"number"}]})"},
     {.name = "chat_template_kwargs",
      .type = FieldType::object,

@@ -19,11 +19,21 @@ constexpr auto kOwnFields = std::to_array<FieldSpec>({
      .help = "The conversation so far.",
      .required = true,
      .check = check_messages,
-     .schema =
-         R"({"type":"array","minItems":1,"items":{"type":"object","required":["role"],"properties":{"role":{"enum":)"
-         R"(["system","developer","user","assistant","tool","function"]},"content":{"anyOf":[{"type":"string"},)"
-         R"({"type":"null"},{"type":"array","items":{"type":"object","required":["type","text"],"properties":{"type":)"
-         R"({"const":"text"},"text":{"type":"string"}}}}]}}}})"},
+     .schema = R"({"type":"array","minItems":1,"items":{"type":"object","required":["role"],)"
+               R"("properties":{"role":{"enum":["system","developer","user","assistant","tool","function"]},)"
+               R"("content":{"anyOf":[{"type":"string"},{"type":"null"},{"type":"array","items":{"anyOf":[)"
+               R"({"type":"object","required":["type","text"],"properties":{"type":{"const":"text"},)"
+               R"("text":{"type":"string"}}},)"
+               R"({"type":"object","required":["type","refusal"],"properties":{"type":{"const":"refusal"},)"
+               R"("refusal":{"type":"string"}}}]}}]},"tool_calls":{"anyOf":[)"
+               R"({"type":"null"},{"type":"array","maxItems":1024,"items":{"anyOf":[)"
+               R"({"type":"object","required":["function"],)"
+               R"("properties":{"function":{"type":"object","required":["name"],)"
+               R"("properties":{"name":{"type":"string"}}}}},)"
+               R"({"type":"object","required":["custom"],"properties":{"custom":{"type":"object",)"
+               R"("required":["name"],"properties":{"name":{"type":"string"}}},)"
+               R"("function":{"type":"null"}}}]}}]},"name":{"type":["string","null"]},)"
+               R"("tool_call_id":{"type":["string","null"]}}}})"},
     kMaxTokensField,
     {.name = "max_completion_tokens",
      .type = FieldType::integer,

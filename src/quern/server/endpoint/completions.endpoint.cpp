@@ -38,7 +38,8 @@ constexpr auto kOwnFields = std::to_array<FieldSpec>({
     {.name = "response_format",
      .type = FieldType::object,
      .help = "The form of the answer: text, json_object or json_schema.",
-     .check = check_response_format},
+     .check = check_response_format,
+     .schema = kResponseFormatSchema},
     {.name = "grammar", .type = FieldType::text, .help = "A GBNF grammar that the answer follows."},
 });
 constexpr auto kFields = join_fields(kOwnFields, kSamplingFields, kServingFields);

@@ -21,6 +21,10 @@ Status check_input(const Json& value) {
   return {};
 }
 
+constexpr std::string_view kInputSchema =
+    R"({"anyOf":[{"type":"string","minLength":1},{"type":"array","minItems":1,"items":{"type":"integer","minimum":0}},)"
+    R"({"type":"array","minItems":1,"maxItems":2048,"items":{"anyOf":[{"type":"string","minLength":1},)"
+    R"({"type":"array","minItems":1,"items":{"type":"integer","minimum":0}}]}}]})";
 constexpr std::string_view kFormats[] = {"float", "base64"};
 constexpr auto kFields = std::to_array<FieldSpec>({
     kModelField,
@@ -29,7 +33,7 @@ constexpr auto kFields = std::to_array<FieldSpec>({
      .help = "A text or token ids, or a list of either: a vector for each.",
      .required = true,
      .check = check_input,
-     .schema = kPromptSchema},
+     .schema = kInputSchema},
     {.name = "encoding_format",
      .type = FieldType::text,
      .help = "float: lists of numbers; base64: their bytes, 32-bit little-endian floats.",

@@ -10,18 +10,33 @@
 namespace quern {
 namespace {
 
-constexpr auto kFields = join_fields(std::to_array<FieldSpec>({
-                                         {.name = "messages",
-                                          .type = FieldType::list,
-                                          .help = "The conversation; none only loads the model.",
-                                          .schema = R"({"type":"array","items":{"type":"object"}})"},
-                                         {.name = "tools",
-                                          .type = FieldType::list,
-                                          .help = "Functions that the model may call: 128 at most.",
-                                          .check = check_tool_count,
-                                          .schema = kToolsSchema},
-                                     }),
-                                     kOllamaFields);
+constexpr auto kFields = join_fields(
+    std::to_array<FieldSpec>({
+        {.name = "messages",
+         .type = FieldType::list,
+         .help = "The conversation; none only loads the model.",
+         .schema = R"({"type":"array","items":{"anyOf":[)"
+                   R"({"type":"object","required":["role"],"properties":{"role":{"enum":["system","user"]},)"
+                   R"("content":{"type":["string","null"]},"images":{"type":["array","null"],"maxItems":0}}},)"
+                   R"({"type":"object","required":["role"],"properties":{"role":{"const":"assistant"},)"
+                   R"("content":{"type":["string","null"]},"images":{"type":["array","null"],"maxItems":0},)"
+                   R"("thinking":{"type":["string","null"]},"tool_calls":{"anyOf":[)"
+                   R"({"type":"null"},{"type":"array","maxItems":1024,"items":{"type":"object",)"
+                   R"("required":["function"],"properties":{"function":{"type":"object","required":["name"],)"
+                   R"("properties":{"name":{"type":"string","minLength":1}}},)"
+                   R"("id":{"type":["string","null"]}}}}]}}},)"
+                   R"({"type":"object","required":["role"],"properties":{"role":{"const":"tool"},)"
+                   R"("content":{"type":["string","null"]},"images":{"type":["array","null"],"maxItems":0},)"
+                   R"("tool_name":{"type":["string","null"]},"tool_call_id":{"type":["string","null"]}}}]}})"},
+        {.name = "tools",
+         .type = FieldType::list,
+         .help = "Functions that the model may call: 128 at most.",
+         .check = check_tool_count,
+         .schema = R"({"type":"array","maxItems":128,"items":{"type":"object","required":["function"],"properties":)"
+                   R"({"function":{"type":"object","required":["name"],"properties":{"name":{"type":"string",)"
+                   R"("minLength":1},"parameters":{"type":["object","null"]}}}}}})"},
+    }),
+    kOllamaFields);
 
 Status answer(const Exchange& exchange, Services& services) {
   const auto started = OllamaAnswer::Clock::now();

@@ -19,7 +19,8 @@ constexpr auto kFields = join_fields(
         {.name = "raw", .type = FieldType::boolean, .help = "The prompt is a text to continue, without a template."},
         {.name = "template", .type = FieldType::text, .help = "Not built: templates are programs."},
         {.name = "context", .type = FieldType::list, .help = "Not built: /api/chat takes a conversation."},
-        {.name = "images", .type = FieldType::list, .help = "Refused: models take text only."},
+        {.name = "images", .type = FieldType::list, .help = "Refused: models take text only.",
+         .schema = R"({"type":"array","maxItems":0})"},
     }),
     kOllamaFields);
 

@@ -22,6 +22,8 @@ BODIES = {
     "/v1/messages/count_tokens": {"messages": [{"role": "user"}]},
     "/api/chat": {"messages": [{"role": "user"}], "stream": False, "options": {"num_predict": 1}},
     "/api/generate": {"prompt": "x", "raw": True, "stream": False, "options": {"num_predict": 1}},
+    "/api/embed": {"input": "x"},
+    "/api/embeddings": {"prompt": "x"},
     "/api/pull": {"model": "model.Q4_0"},
     "/api/show": {},
     "/completion": {"prompt": [1], "n_predict": 1},

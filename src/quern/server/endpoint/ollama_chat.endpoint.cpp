@@ -44,14 +44,13 @@ Status answer(const Exchange& exchange, Services& services) {
   QUERN_TRY(Json messages, messages_of_ollama(body));
   QUERN_TRY(Json variables, think_variables(body));
   QUERN_TRY_STATUS(check_ollama_extras(body));
-  QUERN_TRY(const std::shared_ptr<ServedModel> model, ollama_model(body, services.models));
-  QUERN_TRY(Request settings, settings_of_ollama(body, *model, exchange.owner));
   if (messages.array().empty()) {
-    HttpResponse response;
-    response.body = ollama_load_object(OllamaAnswer::Form::chat, model->name()).dump();
-    exchange.writer->respond(std::move(response));
+    QUERN_TRY(const LoadOnly done, load_only(body, services.models));
+    exchange.writer->respond({.body = ollama_load_object(OllamaAnswer::Form::chat, done.model, done.reason).dump()});
     return {};
   }
+  QUERN_TRY(const std::shared_ptr<ServedModel> model, ollama_model(body, services.models));
+  QUERN_TRY(Request settings, settings_of_ollama(body, *model, exchange.owner));
   OllamaAnswer::Options options{.path = exchange.http.path,
                                 .model = model->name(),
                                 .form = OllamaAnswer::Form::chat,

@@ -118,10 +118,11 @@ struct Converter {
 
   template <typename V>  // an ondemand::value, or the document itself, which has the same names
   Result<Json> value(V& in, int depth) {
-    if (depth > Json::kMaxDepth)
-      return make_error(ErrorCode::corrupt_data, "JSON: nested deeper than {}", Json::kMaxDepth);
     sj::ondemand::json_type type;
     QUERN_JSON_TRY(in.type().get(type));
+    const bool nests = type == sj::ondemand::json_type::object || type == sj::ondemand::json_type::array;
+    if (nests && depth == Json::kMaxDepth)
+      return make_error(ErrorCode::corrupt_data, "JSON: nested deeper than {}", Json::kMaxDepth);
     switch (type) {
       case sj::ondemand::json_type::object: {
         sj::ondemand::object o;

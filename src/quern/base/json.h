@@ -14,7 +14,8 @@
 namespace quern {
 
 /// A JSON document as a value: objects keep the order of their keys, numbers the digits they were written with.
-/// Parsing: simdjson behind this type (UTF-8 validated, lone surrogates refused, depth at most kMaxDepth).
+/// Parsing: simdjson behind this type (UTF-8 validated, lone surrogates refused, objects and arrays nested at most
+/// kMaxDepth deep).
 class Json {
  public:
   using Array = std::vector<Json>;

@@ -21,7 +21,12 @@ TEST(Json, keeps_order_and_digits) {
 
 TEST(Json, last_duplicate_wins_unless_refused) {
   EXPECT_EQ(again(R"({"a":1,"b":2,"a":3})"), R"({"a":3,"b":2})");
-  EXPECT_FALSE(Json::parse(R"({"a":1,"a":3})", true));
+  for (const std::string_view twice : {R"({"a":1,"a":3})", R"([{"b":{"c":1,"a":1,"d":2,"a":1}}])"}) {
+    const auto parsed = Json::parse(twice, true);
+    ASSERT_FALSE(parsed) << twice;
+    EXPECT_EQ(parsed.error().message, R"(JSON: key "a" stands twice)");
+  }
+  EXPECT_TRUE(Json::parse(R"({"a":{"a":[{"a":1},{"a":1}]}})", true));
 }
 
 // Places and values of repeated keys, in an object of any size; 200,000 of them take no noticeable time.
@@ -37,6 +42,7 @@ TEST(Json, repeated_keys_among_many) {
     EXPECT_EQ(json->object()[i].second.integer(), 100'000 + i);
   }
   EXPECT_EQ(json->object().back().first, "last");
+  EXPECT_FALSE(Json::parse(text + "\"last\":0}", true));
 }
 
 TEST(Json, refuses_what_is_none) {
@@ -48,7 +54,21 @@ TEST(Json, refuses_what_is_none) {
 }
 
 TEST(Json, depth_is_limited) {
-  EXPECT_TRUE(Json::parse(std::string(150, '[') + std::string(150, ']')));
+  const auto nested = [](size_t levels, std::string_view open, std::string_view inside, std::string_view close) {
+    std::string text;
+    for (size_t i = 0; i < levels; ++i) text += open;
+    text += inside;
+    for (size_t i = 0; i < levels; ++i) text += close;
+    return Json::parse(text).has_value();
+  };
+  for (const std::string_view inside : {"1", "\"a\""}) {
+    EXPECT_TRUE(nested(200, "[", inside, "]")) << inside;
+    EXPECT_TRUE(nested(200, "{\"a\":", inside, "}")) << inside;
+    EXPECT_FALSE(nested(201, "[", inside, "]")) << inside;
+    EXPECT_FALSE(nested(201, "{\"a\":", inside, "}")) << inside;
+  }
+  EXPECT_TRUE(nested(200, "[", "", "]"));
+  EXPECT_FALSE(nested(201, "[", "", "]"));
   EXPECT_FALSE(Json::parse(std::string(100000, '[') + std::string(100000, ']')));
   EXPECT_FALSE(Json::parse(std::string(100000, '[')));
 }

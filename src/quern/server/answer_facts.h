@@ -2,7 +2,6 @@
 #pragma once
 
 #include <cstdint>
-#include <span>
 #include <string>
 #include <string_view>
 
@@ -23,12 +22,5 @@ std::string_view finish_name(FinishReason finish);
 
 /// OpenAI's "usage" of chat and completions.
 Json usage_json(const CallEnd& end);
-
-/// Chat's "logprobs" of one choice: {"content": [{token, logprob, bytes, top_logprobs}]}. `bytes` are what a token adds
-/// to the text; `token` also shows the names of control tokens.
-Json chat_logprobs(const Tokenizer& tokenizer, std::span<const TokenInfo> tokens);
-
-/// A log-probability as JSON can hold it: -infinity is -9999, as in OpenAI's API.
-double finite_logprob(double logprob);
 
 }  // namespace quern

@@ -24,6 +24,9 @@ constexpr int kPaceMilliseconds = 50;
 /// An answer begins without it: the first pieces come as they are drawn.
 constexpr int kUnpacedPieces = 16;
 
+/// Choices of one call that an engine has at a time: a list of prompts is longer than its queue.
+constexpr int kMostUnderWay = 256;
+
 Error no_memory() { return {ErrorCode::out_of_memory, "the server has no memory for this request now"}; }
 
 Error failed() { return {ErrorCode::internal, "the server failed at this request"}; }
@@ -46,7 +49,6 @@ struct Choice {
   bool reasons = false;  // some reasoning came
   bool answers = false;  // some answer came
   bool read = false;     // its prompt was
-  bool ended = false;
   Usage usage;
 };
 
@@ -67,10 +69,10 @@ class CallRun : public std::enable_shared_from_this<CallRun> {
     writer_->on_gone([weak = weak_from_this()] {
       if (const auto self = weak.lock()) self->leave();
     });
+    const int first = std::min(n_prompts(), std::max(1, kMostUnderWay / call_.n));
+    next_prompt_ = first;
     executors_.serve([self = shared_from_this()] { self->begin(); });
-    // Where there is a cache the other answers to a prompt wait until it was read once.
-    const bool all = call_.n == 1 || !call_.settings.use_cache;
-    for (int p = 0; p < n_prompts(); ++p) submit(p * call_.n, all ? call_.n : 1);
+    for (int p = 0; p < first; ++p) submit_prompt(p);
   }
 
   /// Work on a compute thread: what it throws ends the call.
@@ -140,10 +142,17 @@ class CallRun : public std::enable_shared_from_this<CallRun> {
     choices_.resize(prompts_.size() * static_cast<size_t>(call_.n));
     for (Choice& choice : choices_) choice.splitter = ReasoningSplitter(opens_reasoning_);
     ids_.resize(choices_.size());
+    open_.assign(prompts_.size(), call_.n);
     return std::nullopt;
   }
 
   void submit(int first, int count);
+
+  /// Where there is a cache the other answers to a prompt wait until it was read once.
+  void submit_prompt(int prompt) {
+    const bool all = call_.n == 1 || !call_.settings.use_cache;
+    submit(prompt * call_.n, all ? call_.n : 1);
+  }
 
   // On the server's thread from here on.
 
@@ -276,10 +285,19 @@ class CallRun : public std::enable_shared_from_this<CallRun> {
     if (choice.reasons && !choice.answers) choice.reasoning_tokens = choice.n_tokens;
     if (!choice.reasoning.empty() || !choice.text.empty() || !choice.tokens.empty()) write_piece(index, choice);
     choice.usage = end.usage;
-    choice.ended = true;
     answer_->end_choice(
         index, ChoiceEnd{end.finish, std::move(end.stop), std::move(end.prompt_logprobs), std::move(end.embedding)});
-    if (std::all_of(choices_.begin(), choices_.end(), [](const Choice& c) { return c.ended; })) finish();
+    if (--open_[static_cast<size_t>(index / call_.n)] > 0) return;
+    if (std::all_of(open_.begin(), open_.end(), [](int open) { return open == 0; })) return finish();
+    submit_next();
+  }
+
+  /// A prompt has all its answers: another takes its place.
+  void submit_next() {
+    if (next_prompt_ == n_prompts()) return;
+    executors_.compute([self = shared_from_this(), prompt = next_prompt_++] {
+      self->guarded_start([&] { self->submit_prompt(prompt); });
+    });
   }
 
   void finish() {
@@ -330,6 +348,8 @@ class CallRun : public std::enable_shared_from_this<CallRun> {
 
   // server's thread only
   std::vector<Choice> choices_;
+  std::vector<int> open_;   // answers that each prompt still waits for
+  int next_prompt_ = 0;     // the first that was not submitted
   Clock::time_point last_;  // when something was last written
   bool over_ = false;
   int unpaced_ = kUnpacedPieces;

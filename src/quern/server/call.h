@@ -78,7 +78,8 @@ struct Executors {
 void run_call(std::shared_ptr<ServedModel> model, Call call, std::shared_ptr<AnswerWriter> answer,
               std::shared_ptr<ResponseWriter> writer, const Executors& executors);
 
-/// The ids of a conversation, as `run_call` would read them.
+/// The ids of a conversation, as `run_call` would read them. Where the assistant has the last word, with a text and
+/// without calls, they end behind that text: the answer goes on from there.
 struct RenderedPrompt {
   std::vector<TokenId> ids;
   bool opens_reasoning = false;         ///< the template itself wrote the "<think>" that the answer stands in

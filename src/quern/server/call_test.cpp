@@ -110,6 +110,34 @@ TEST(Call, says_it_is_alive_while_nothing_comes) {
   EXPECT_EQ(stage.diary->lines.size(), n);
 }
 
+TEST(Call, a_long_list_of_prompts_never_fills_the_queue_of_an_engine) {
+  Stage stage;
+  stage.model->at_once = false;
+  stage.start(of_ids(std::vector<std::vector<TokenId>>(600, {1})));
+  EXPECT_EQ(stage.model->requests.size(), 256U);
+  for (uint64_t id = 1; id <= 600; ++id) {
+    ASSERT_GE(stage.model->requests.size(), id);
+    stage.model->run(id);
+    stage.loop.run();
+  }
+  EXPECT_EQ(stage.model->requests.size(), 600U);
+  EXPECT_EQ(stage.diary->lines.back(), "end 0/600+6600 0");
+
+  Stage many;
+  many.model->at_once = false;
+  Call call = of_ids({{1}, {2}, {3}, {4}});
+  call.n = 100;
+  call.settings.use_cache = false;
+  many.start(std::move(call));
+  EXPECT_EQ(many.model->requests.size(), 200U);
+  for (uint64_t id = 1; id < 100; ++id) many.model->run(id);
+  many.loop.run();
+  EXPECT_EQ(many.model->requests.size(), 200U) << "one answer to the first prompt is still to come";
+  many.model->run(100);
+  many.loop.run();
+  EXPECT_EQ(many.model->requests.size(), 300U);
+}
+
 TEST(Call, other_answers_wait_until_the_prompt_was_read_once) {
   Stage stage;
   stage.model->at_once = false;

@@ -38,7 +38,13 @@ bool is_hosted(const Json& tool) {
 
 }  // namespace
 
+Status check_tool_count(const Json& value) {
+  if (value.array().size() <= kMaxTools) return {};
+  return wrong(": expected at most {} tools, found {}", kMaxTools, value.array().size());
+}
+
 Status check_tools(const Json& value) {
+  QUERN_TRY_STATUS(check_tool_count(value));
   for (size_t i = 0; i < value.array().size(); ++i) {
     const Json& tool = value.array()[i];
     const std::string where = fmt::format("[{}]", i);

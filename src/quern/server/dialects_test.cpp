@@ -193,5 +193,99 @@ TEST(Dialects, a_ring_of_stored_turns_ends) {
   EXPECT_FALSE(response_prompt(Json::Object{{"previous_response_id", "resp_1"}, {"input", "x"}}, store, ""));
 }
 
+/// A body of each dialect; more members may follow.
+constexpr std::pair<std::string_view, std::string_view> kBodies[] = {
+    {"/v1/chat/completions", R"({"messages":[{"role":"user","content":"Hi"}])"},
+    {"/v1/responses", R"({"input":"Hi")"},
+    {"/v1/messages", R"({"max_tokens":4,"messages":[{"role":"user","content":"Hi"}])"},
+    {"/api/chat", R"({"stream":false,"messages":[{"role":"user","content":"Hi"}])"},
+};
+
+std::shared_ptr<::quern::testing::TestWriter> answer_to(std::string_view path, std::string_view body) {
+  ::quern::testing::TestServer server;
+  return server.post(path, std::string(body));
+}
+
+TEST(Dialects, refuse_a_key_that_stands_twice) {
+  for (const auto& [path, body] : kBodies)
+    for (const std::string_view members : {R"("seed":1,"seed":1)", R"("x":[{"seed":1,"a":2,"seed":3}])"}) {
+      const auto writer = answer_to(path, fmt::format("{},{}}}", body, members));
+      EXPECT_EQ(writer->response.status, 400) << path << members;
+      EXPECT_NE(writer->text().find(R"(key \"seed\" stands twice)"), std::string::npos) << writer->text();
+      EXPECT_TRUE(writer->json().find("error")) << writer->text();
+    }
+}
+
+TEST(Dialects, take_bodies_of_200_levels) {
+  for (const auto& [path, body] : kBodies)
+    for (const auto& [lists, status] : {std::pair(199, 200), std::pair(200, 400)}) {
+      const std::string deep =
+          std::string(static_cast<size_t>(lists), '[') + std::string(static_cast<size_t>(lists), ']');
+      EXPECT_EQ(answer_to(path, fmt::format("{},\"x\":{}}}", body, deep))->response.status, status) << path << lists;
+    }
+}
+
+TEST(Dialects, take_128_tools) {
+  for (const auto& [path, body] : kBodies) {
+    std::string tools = R"({"type":"hosted","name":"a","function":{"name":"a"}})";
+    for (int i = 1; i < 128; ++i) tools += R"(,{"type":"hosted","name":"a","function":{"name":"a"}})";
+    // Ollama knows no hosted tools.
+    EXPECT_EQ(answer_to(path, fmt::format("{},\"tools\":[{}]}}", body, tools))->response.status,
+              path == "/api/chat" ? 501 : 200);
+    const auto writer = answer_to(path, fmt::format("{},\"tools\":[{},{{}}]}}", body, tools));
+    EXPECT_EQ(writer->response.status, 400) << path;
+    EXPECT_NE(writer->text().find("tools: expected at most 128 tools, found 129"), std::string::npos) << writer->text();
+  }
+}
+
+/// The prompt that a body is read as.
+std::string prompt_of(std::string_view path, std::string_view body) {
+  ::quern::testing::TestServer server;
+  const auto writer = server.post(path, std::string(body));
+  if (server.model->requests.size() != 1) return writer->text();
+  std::string text;
+  for (const TokenId id : server.model->requests[0].prompt) text += server.model->tokenizer().piece(id, true);
+  return text;
+}
+
+constexpr std::string_view kAsked = "<|im_start|>user\nTwo and three?<|im_end|>\n<|im_start|>assistant\n";
+
+TEST(Dialects, an_answer_goes_on_from_what_the_assistant_said_last) {
+  const std::string expected = std::string(kAsked) + "The sum is ";
+  const std::string turns =
+      R"([{"role":"user","content":"Two and three?"},{"role":"assistant","content":"The sum is "}])";
+  for (const auto& [path, body] : {std::pair<std::string_view, std::string>{"/v1/chat/completions", R"({"messages":)"},
+                                   {"/v1/responses", R"({"input":)"},
+                                   {"/v1/messages", R"({"max_tokens":4,"messages":)"},
+                                   {"/api/chat", R"({"messages":)"}})
+    EXPECT_EQ(prompt_of(path, body + turns + "}"), expected) << path;
+  EXPECT_EQ(prompt_of("/v1/messages", R"({"max_tokens":4,"messages":[{"role":"user","content":"Two and three?"},)"
+                                      R"({"role":"assistant","content":[{"type":"text","text":"Well."},)"
+                                      R"({"type":"text","text":"The sum is "}]}]})"),
+            std::string(kAsked) + "Well.\nThe sum is ");
+}
+
+TEST(Dialects, an_answer_begins_anew_after_all_else) {
+  const std::string user = R"({"role":"user","content":"Two and three?"})";
+  for (const std::string_view last :
+       {R"({"role":"assistant","content":""})", R"({"role":"assistant","content":null})", R"({"role":"assistant"})",
+        R"({"role":"assistant","content":[]})", R"({"role":"assistant","content":[{"type":"text","text":""}]})",
+        R"({"role":"assistant","content":"I add.","tool_calls":[{"id":"c","function":{"name":"f","arguments":""}}]})",
+        R"({"role":"user","content":"The sum is"})"}) {
+    const std::string prompt = prompt_of("/v1/chat/completions", fmt::format(R"({{"messages":[{},{}]}})", user, last));
+    EXPECT_TRUE(prompt.ends_with("<|im_end|>\n<|im_start|>assistant\n")) << prompt;
+  }
+}
+
+TEST(Dialects, tokens_of_a_text_to_go_on_from_are_counted) {
+  const std::string_view turns =
+      R"("messages":[{"role":"user","content":"Two and three?"},{"role":"assistant","content":"The sum is"}]})";
+  ::quern::testing::TestServer server;
+  const Json counted = server.post("/v1/messages/count_tokens", fmt::format("{{{}", turns))->json();
+  const Json answer = server.post("/v1/messages", fmt::format("{{\"max_tokens\":4,{}", turns))->json();
+  EXPECT_EQ(*counted.find("input_tokens"), *answer.find("usage")->find("input_tokens"));
+  EXPECT_EQ(answer.find("content")->array()[0].find("text")->string(), "Hell") << "what comes anew, alone";
+}
+
 }  // namespace
 }  // namespace quern

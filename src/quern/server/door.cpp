@@ -84,12 +84,6 @@ bool is_origin(std::string_view text) {
   return std::ranges::all_of(text.substr(0, end), fits) && is_authority(text.substr(end + 3));
 }
 
-bool is_json(std::string_view content_type) {
-  std::string_view type = content_type.substr(0, content_type.find(';'));
-  while (type.ends_with(' ') || type.ends_with('\t')) type.remove_suffix(1);
-  return lower(type) == "application/json";
-}
-
 /// Adds headers to an answer, however it is given.
 class GuardedWriter : public ResponseWriter {
  public:
@@ -186,9 +180,6 @@ std::optional<HttpResponse> Door::check(const HttpRequest& head) const {
     return answer;
   }
 
-  const auto types = values(head.headers, "content-type");
-  if (head.method == "POST" && (types.size() != 1 || !is_json(types[0])))
-    return refuse(head, 415, "Content-Type: expected application/json, found none or another");
   return std::nullopt;
 }
 

@@ -30,7 +30,7 @@ struct DoorRules {
 ///  - Origin, where there is one, must be that of this server's own page or one of `allow_origins`. 403. No other is
 ///    ever let to read an answer; a preflight of an allowed one is answered here.
 ///  - With keys, everything but GET of `open_paths` needs one. 401.
-///  - POST needs a JSON content type: all others a page elsewhere can send without asking first. 415.
+/// A form that a page elsewhere sends without asking first is refused by the routes: POST needs a JSON content type.
 /// Errors have a fixed text: nothing that came in goes out again. Immutable, any thread.
 class Door {
  public:

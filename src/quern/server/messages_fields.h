@@ -20,18 +20,64 @@ inline constexpr auto kMessagesPromptFields = join_fields(
          .type = FieldType::list,
          .help = "The conversation: roles user and assistant, contents a text or blocks.",
          .required = true,
-         .schema = R"({"type":"array","minItems":1,"items":{"type":"object"}})"},
+         .schema = R"({"type":"array","minItems":1,"items":{"type":"object","required":["role"],)"
+                   R"("properties":{"role":{"enum":["user","assistant","system"]},"content":{"anyOf":[)"
+                   R"({"type":"string"},{"type":"null"},{"type":"array","items":{"anyOf":[)"
+                   R"({"type":"object","required":["type","text"],"properties":{"type":{"const":"text"},)"
+                   R"("text":{"type":"string"}}},)"
+                   R"({"type":"object","required":["type"],"properties":{"type":{"const":"thinking"},)"
+                   R"("thinking":{"type":["string","null"]}}},)"
+                   R"({"type":"object","required":["type","id","name"],"properties":{"type":{"const":"tool_use"},)"
+                   R"("id":{"type":"string","minLength":1},"name":{"type":"string","minLength":1}}},)"
+                   R"({"type":"object","required":["type","tool_use_id"],)"
+                   R"("properties":{"type":{"const":"tool_result"},"tool_use_id":{"type":"string","minLength":1},)"
+                   R"("is_error":{"type":["boolean","null"]},"content":{"anyOf":[)"
+                   R"({"type":"string"},{"type":"null"},{"type":"array","items":{"anyOf":[)"
+                   R"({"type":"object","required":["type","text"],"properties":{"type":{"const":"text"},)"
+                   R"("text":{"type":"string"}}},)"
+                   R"({"type":"object","required":["type"],"properties":{"type":{"type":"string","minLength":1,)"
+                   R"("not":{"enum":["text"]}}}}]}}]}}},)"
+                   R"({"type":"object","required":["type"],"properties":{"type":{"type":"string","minLength":1,)"
+                   R"("not":{"enum":["text","thinking","tool_use","tool_result","image","document"]}}}}]}}]}}}})"},
         {.name = "system",
          .type = FieldType::any,
          .help = "A system message before all others: a text or blocks of text.",
-         .schema = R"({"anyOf":[{"type":"string"},{"type":"array","items":{"type":"object"}}]})"},
+         .schema = R"({"anyOf":[{"type":"string"},{"type":"array","items":{"type":"object","required":["type","text"],)"
+                   R"("properties":{"type":{"const":"text"},"text":{"type":"string"}}}}]})"},
         {.name = "tools",
          .type = FieldType::list,
-         .help = "Tools of the client. Those that the API's host would run are left out.",
-         .schema = R"({"type":"array","items":{"type":"object"}})"},
-        {.name = "tool_choice", .type = FieldType::object, .help = "Of type auto, any, tool or none."},
-        {.name = "thinking", .type = FieldType::object, .help = "Of type enabled, adaptive or disabled."},
-        {.name = "output_config", .type = FieldType::object, .help = "How much effort to take: {\"effort\": ..}."},
+         .help = "Tools of the client, 128 at most. Those that the API's host would run are left out.",
+         .check = check_tool_count,
+         .schema = R"({"type":"array","maxItems":128,"items":{"anyOf":[)"
+                   R"({"type":"object","required":["name","input_schema"],)"
+                   R"("properties":{"name":{"type":"string","minLength":1},"type":{"enum":["custom","",null]},)"
+                   R"("input_schema":{"type":"object"},"description":{"type":["string","null"]}}},)"
+                   R"({"type":"object","required":["name","type"],)"
+                   R"("properties":{"name":{"type":"string","minLength":1},)"
+                   R"("type":{"type":"string","minLength":1,"not":{"const":"custom"}}}}]}})"},
+        {.name = "tool_choice",
+         .type = FieldType::object,
+         .help = "Of type auto, any, tool or none.",
+         .schema = R"({"anyOf":[)"
+                   R"({"type":"object","required":["type"],"properties":{"type":{"enum":["auto","any","none"]},)"
+                   R"("disable_parallel_tool_use":{"type":["boolean","null"]}}},)"
+                   R"({"type":"object","required":["type","name"],"properties":{"type":{"const":"tool"},)"
+                   R"("name":{"type":"string","minLength":1},"disable_parallel_tool_use":{"type":["boolean",)"
+                   R"("null"]}}}]})"},
+        {.name = "thinking",
+         .type = FieldType::object,
+         .help = "Of type enabled, adaptive or disabled.",
+         .schema =
+             R"({"type":"object","required":["type"],"properties":{"type":{"enum":["enabled","adaptive",)"
+             R"("disabled"]},"budget_tokens":{"type":["integer","null"],"minimum":0,"maximum":9223372036854775807}}})"},
+        {.name = "output_config",
+         .type = FieldType::object,
+         .help = "How much effort to take: {\"effort\": ..}.",
+         .schema = R"({"type":"object","properties":{"effort":{"type":["string","null"]},"format":{"anyOf":[)"
+                   R"({"type":"null"},)"
+                   R"({"type":"object","required":["type"],"properties":{"type":{"const":"text"}}},)"
+                   R"({"type":"object","required":["type","schema"],"properties":{"type":{"const":"json_schema"},)"
+                   R"("schema":{"type":"object"}}}]}}})"},
     }),
     kTemplateFields);
 

@@ -51,14 +51,14 @@ Status add_system(const Json& system, Conversation& out) {
   return {};
 }
 
-/// Text that a tool gave back. A picture in it was never seen by this model: the conversation goes on with a word in
+/// Texts that a tool gave back. A picture in them was never seen by this model: the conversation goes on with a word in
 /// its place, since the client cannot take it back.
-Result<Json> result_content(const Json& block, std::string_view where) {
-  const Json* content = field(block, "content");
-  if (!content) return Json("");
-  if (content->is_string()) return *content;
-  if (!content->is_array()) return wrong_member(where, "content", "a text or a list of blocks", content);
+Result<std::vector<std::string>> result_texts(const Json& block, std::string_view where) {
   std::vector<std::string> texts;
+  const Json* content = field(block, "content");
+  if (!content) return texts;
+  if (content->is_string()) return std::vector{content->string()};
+  if (!content->is_array()) return wrong_member(where, "content", "a text or a list of blocks", content);
   for (size_t i = 0; i < content->array().size(); ++i) {
     const Json& part = content->array()[i];
     const std::string place = fmt::format("{}.content[{}]", where, i);
@@ -69,6 +69,19 @@ Result<Json> result_content(const Json& block, std::string_view where) {
     } else if (type == "image" || type == "document") {
       texts.push_back(fmt::format("[{}]", type));
     }
+  }
+  return texts;
+}
+
+/// No template knows `is_error`: a failure is told in words, those that most tools use themselves.
+Result<Json> result_content(const Json& block, std::string_view where) {
+  constexpr std::string_view kFailed = "Error: ";
+  QUERN_TRY(std::vector<std::string> texts, result_texts(block, where));
+  const Json* failed = field(block, "is_error");
+  if (failed && !failed->is_bool()) return wrong_member(where, "is_error", "true or false", failed);
+  if (failed && failed->boolean()) {
+    if (texts.empty()) texts.emplace_back();
+    if (!texts[0].starts_with(kFailed)) texts[0].insert(0, kFailed);
   }
   return joined_texts(std::move(texts));
 }

@@ -155,6 +155,24 @@ TEST(Messages, blocks_of_one_turn_keep_their_order) {
             R"({"role":"assistant","content":""}])");
 }
 
+TEST(Messages, a_result_that_is_an_error_begins_with_that_word) {
+  const auto told = [](std::string_view members) {
+    const std::string said =
+        messages_of(R"({"messages":[{"role":"user","content":[{"type":"tool_result","tool_use_id":"t",)" +
+                    std::string(members) + "}]}]}");
+    const std::string_view before = R"([{"role":"tool","tool_call_id":"t","content":)";
+    return said.starts_with(before) ? said.substr(before.size(), said.size() - before.size() - 2) : said;
+  };
+  EXPECT_EQ(told(R"("is_error":true,"content":"no such file")"), R"("Error: no such file")");
+  EXPECT_EQ(told(R"("is_error":true,"content":"Error: no such file")"), R"("Error: no such file")");
+  EXPECT_EQ(told(R"("is_error":true,"content":[{"type":"text","text":"a"},{"type":"text","text":"b"}])"),
+            R"([{"type":"text","text":"Error: a"},{"type":"text","text":"b"}])");
+  EXPECT_EQ(told(R"("is_error":true)"), R"("Error: ")");
+  for (const std::string_view none : {R"("is_error":false,)", R"("is_error":null,)", ""})
+    EXPECT_EQ(told(std::string(none) + R"("content":"no such file")"), R"("no such file")");
+  EXPECT_EQ(told(R"("is_error":1,"content":"x")"), "messages[0].content[0].is_error: expected true or false, found 1");
+}
+
 TEST(Messages, thinking_is_a_matter_of_the_template) {
   const auto variables = [](std::string_view members) {
     return anthropic_prompt(*Json::parse(body_with(members)))->variables.dump();

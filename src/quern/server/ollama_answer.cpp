@@ -25,11 +25,11 @@ Json object_of(Form form, std::string_view model, std::string_view reasoning, st
   return std::move(out.set("done", false));
 }
 
+}  // namespace
+
 int64_t nanoseconds(OllamaAnswer::Clock::duration time) {
   return std::chrono::duration_cast<std::chrono::nanoseconds>(time).count();
 }
-
-}  // namespace
 
 std::string rfc3339(std::chrono::system_clock::time_point time) {
   const auto since = std::chrono::duration_cast<std::chrono::nanoseconds>(time.time_since_epoch()).count();
@@ -40,9 +40,9 @@ std::string rfc3339(std::chrono::system_clock::time_point time) {
                      parts.tm_mday, parts.tm_hour, parts.tm_min, parts.tm_sec, since % 1'000'000'000);
 }
 
-Json ollama_load_object(Form form, std::string_view model) {
+Json ollama_load_object(Form form, std::string_view model, std::string_view reason) {
   Json out = object_of(form, model, {}, {});
-  return std::move(out.set("done", true).set("done_reason", "load"));
+  return std::move(out.set("done", true).set("done_reason", reason));
 }
 
 OllamaAnswer::OllamaAnswer(Options options, std::shared_ptr<ResponseWriter> writer)

@@ -48,8 +48,11 @@ class OllamaAnswer : public AnswerWriter {
   ChoiceEnd choice_end_;
 };
 
-/// The answer to a request that only loads a model.
-Json ollama_load_object(OllamaAnswer::Form form, std::string_view model);
+/// The answer to a request that only loads a model, or lets it go. `reason`: "load" or "unload".
+Json ollama_load_object(OllamaAnswer::Form form, std::string_view model, std::string_view reason);
+
+/// As Ollama tells times.
+int64_t nanoseconds(OllamaAnswer::Clock::duration time);
 
 /// A point in time as Ollama writes it: "2026-01-31T12:00:00.123456789Z".
 std::string rfc3339(std::chrono::system_clock::time_point time);

@@ -8,6 +8,23 @@
 
 namespace quern {
 
+/// ": expected ..." unless it is a text or a number.
+Status check_keep_alive(const Json& value);
+
+inline constexpr FieldSpec kKeepAliveField = {
+    .name = "keep_alive",
+    .type = FieldType::any,
+    .help =
+        "Models stay until another needs their room, whatever it is; 0 where nothing is asked is answered \"unload\".",
+    .check = check_keep_alive,
+    .schema = R"({"anyOf":[{"type":"string"},{"type":"number"}]})"};
+
+/// What /api/embed and /api/embeddings both take.
+inline constexpr auto kOllamaServingFields = std::to_array<FieldSpec>({
+    {.name = "options", .type = FieldType::object, .help = "Taken and of no effect: nothing is drawn."},
+    kKeepAliveField,
+});
+
 /// What /api/chat and /api/generate both take.
 inline constexpr auto kOllamaFields = std::to_array<FieldSpec>({
     kModelField,
@@ -25,10 +42,7 @@ inline constexpr auto kOllamaFields = std::to_array<FieldSpec>({
      .type = FieldType::any,
      .help = "Whether, or with how much effort, the model shall think.",
      .schema = R"({"anyOf":[{"type":"boolean"},{"type":"string","enum":["low","medium","high","max"]}]})"},
-    {.name = "keep_alive",
-     .type = FieldType::any,
-     .help = "Taken and of no effect: models stay until another needs their room.",
-     .schema = R"({"anyOf":[{"type":"string"},{"type":"number"}]})"},
+    kKeepAliveField,
     {.name = "chat_template_kwargs",
      .type = FieldType::object,
      .help = "Variables for the model's chat template, such as enable_thinking."},

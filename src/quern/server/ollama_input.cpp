@@ -8,6 +8,7 @@
 #include "quern/server/conversation.h"
 #include "quern/server/fields.h"
 #include "quern/server/members.h"
+#include "quern/server/ollama_fields.h"
 #include "quern/server/settings.h"
 
 namespace quern {
@@ -153,6 +154,11 @@ Status check_ollama_extras(const Json& body) {
   if (const Json* other = field(body, "template"); other && *other != Json("")) return not_built("template");
   if (const Json* context = field(body, "context"); context && !context->array().empty()) return not_built("context");
   return {};
+}
+
+Status check_keep_alive(const Json& value) {
+  if (value.is_string() || value.is_number() || value.type() == Json::Type::big_integer) return {};
+  return make_error(ErrorCode::invalid_argument, ": expected a text or a number, found {}", found_text(value));
 }
 
 Result<Json> think_variables(const Json& body) {

@@ -34,6 +34,15 @@ std::string parameter_size(int64_t parameters) {
   return {};
 }
 
+/// "0", "0s", "0m0s", 0: digits, and none but zeros.
+bool asks_to_unload(const Json& body) {
+  const Json* time = field(body, "keep_alive");
+  if (!time) return false;
+  if (time->is_number()) return time->number() == 0;
+  return time->is_string() && time->string().find('0') != std::string::npos &&
+         time->string().find_first_of("123456789") == std::string::npos;
+}
+
 std::string_view without_latest(std::string_view name) {
   if (name.ends_with(kLatest)) name.remove_suffix(kLatest.size());
   return name;
@@ -54,6 +63,19 @@ Json ollama_model_object(const ModelCard& card) {
   const auto time = std::chrono::system_clock::time_point(std::chrono::seconds(card.created));
   return Json::Object{{"name", card.name},       {"model", card.name},        {"modified_at", rfc3339(time)},
                       {"size", card.file_bytes}, {"digest", digest_of(card)}, {"details", ollama_details(card)}};
+}
+
+Result<LoadOnly> load_only(const Json& body, ModelHost& models) {
+  if (!asks_to_unload(body)) {
+    QUERN_TRY(const std::shared_ptr<ServedModel> model, ollama_model(body, models));
+    return LoadOnly{model->name(), "load"};
+  }
+  const std::vector<ModelCard> cards = models.models();
+  const Json* name = field(body, "model");
+  const ModelCard* card = find_card(cards, name ? std::string_view(name->string()) : std::string_view());
+  if (!card && (cards.size() == 1 || !name)) card = &cards[0];  // any name is its name, none that of the first
+  if (card) return LoadOnly{card->name, "unload"};
+  return make_error(ErrorCode::not_found, "model: expected one of /api/tags, found {}", found_text(*name));
 }
 
 Result<std::shared_ptr<ServedModel>> ollama_model(const Json& body, ModelHost& models) {

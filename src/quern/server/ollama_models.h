@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 #pragma once
 
+#include <string>
 #include <string_view>
 #include <vector>
 
@@ -19,6 +20,13 @@ Json ollama_details(const ModelCard& card);
 
 /// The model that "model" names, with or without ":latest".
 Result<std::shared_ptr<ServedModel>> ollama_model(const Json& body, ModelHost& models);
+
+/// A request that asks for nothing loads the model, or with `keep_alive` 0 lets it go: `reason` "load" or "unload".
+/// Models go when another needs their room, so the latter does nothing, least of all load it.
+struct LoadOnly {
+  std::string model, reason;
+};
+Result<LoadOnly> load_only(const Json& body, ModelHost& models);
 
 /// The card of that name or alias, with or without Ollama's ":latest"; null pointer: none has it.
 const ModelCard* find_card(const std::vector<ModelCard>& cards, std::string_view name);

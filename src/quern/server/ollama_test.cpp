@@ -125,6 +125,65 @@ TEST(Ollama, without_a_prompt_the_model_is_only_loaded) {
   EXPECT_TRUE(server.model->requests.empty());
 }
 
+TEST(Ollama, a_model_that_is_let_go_is_not_loaded_for_that) {
+  TestServer server;
+  server.host.asked = "nobody";
+  for (const std::string_view path : {"/api/chat", "/api/generate"})
+    for (const std::string_view time : {"0", "0.0", R"("0")", R"("0s")", R"("0m0s")"}) {
+      const Json answer =
+          server.post(path, fmt::format(R"({{"model":"test-model:latest","keep_alive":{}}})", time))->json();
+      ASSERT_TRUE(answer.find("done_reason")) << path << time << answer.dump();
+      EXPECT_EQ(answer.find("done_reason")->string(), "unload") << path << time;
+      EXPECT_EQ(answer.find("model")->string(), "test-model");
+    }
+  EXPECT_EQ(server.post("/api/chat", R"({"keep_alive":0})")->json().find("model")->string(), "test-model");
+  EXPECT_EQ(server.post("/api/chat", R"({"model":"any","keep_alive":0})")->json().find("model")->string(),
+            "test-model");
+  EXPECT_EQ(server.post("/api/embed", R"({"keep_alive":0})")->text(), R"({"model":"test-model","embeddings":[]})");
+  EXPECT_EQ(server.host.asked, "nobody");
+  const std::string prompt = R"({"prompt":"Hi","stream":false,"keep_alive":)";
+  EXPECT_EQ(server.post("/api/generate", prompt + "0}")->json().find("done_reason")->string(), "stop");
+  for (const std::string_view time : {"true", "{}", "[0]"})
+    EXPECT_EQ(server.post("/api/generate", prompt + std::string(time) + "}")->response.status, 400) << time;
+}
+
+TEST(Ollama, texts_as_vectors) {
+  TestServer server;
+  const Json two = server.post("/api/embed", R"({"model":"x","input":["a","bc"],"truncate":true})")->json();
+  EXPECT_EQ(two.find("model")->string(), "test-model");
+  EXPECT_EQ(two.find("embeddings")->dump(), "[[0.0,0.6,0.8,0.0,0.0,0.0,0.0,0.0],[0.0,0.0,0.6,0.8,0.0,0.0,0.0,0.0]]");
+  EXPECT_EQ(two.find("prompt_eval_count")->integer(), 3);
+  EXPECT_GE(two.find("total_duration")->integer(), two.find("load_duration")->integer());
+  const Json one = server.post("/api/embed", R"({"input":"a","dimensions":8})")->json();
+  EXPECT_EQ(one.find("embeddings")->dump(), "[[0.0,0.6,0.8,0.0,0.0,0.0,0.0,0.0]]");
+  EXPECT_EQ(server.post("/api/embeddings", R"({"prompt":"a"})")->text(),
+            R"({"embedding":[0.0,0.6,0.8,0.0,0.0,0.0,0.0,0.0]})");
+  server.model->forget();
+  EXPECT_EQ(server.post("/api/embed", "{}")->text(), R"({"model":"test-model","embeddings":[]})");
+  EXPECT_EQ(server.post("/api/embed", R"({"input":[]})")->text(), R"({"model":"test-model","embeddings":[]})");
+  EXPECT_EQ(server.post("/api/embeddings", R"({"prompt":""})")->text(), R"({"embedding":[]})");
+  EXPECT_TRUE(server.model->requests.empty()) << "these only load the model";
+}
+
+TEST(Ollama, texts_that_are_no_input_of_vectors_are_refused) {
+  const auto row = [](std::string_view path, std::string body, std::string_view word) {
+    TestServer server;
+    const auto writer = server.post(path, std::move(body));
+    EXPECT_EQ(writer->response.status, 400) << writer->text();
+    EXPECT_NE(writer->json().find("error")->string().find(word), std::string::npos) << writer->text();
+  };
+  row("/api/embed", R"({"input":5})", "input: expected a text or a list of texts, found 5");
+  row("/api/embed", R"({"input":["a",""]})", "input[1]: expected a text that is not empty");
+  row("/api/embed", R"({"input":[1,2]})", "input[0]: expected a text that is not empty, found 1");
+  row("/api/embed", R"({"input":"a","dimensions":4})", "dimensions: expected 8");
+  row("/api/embed", R"({"input":")" + std::string(1001, 'x') + "\"}", "context length");
+  row("/api/embeddings", R"({"prompt":["a"]})", "prompt: expected a text");
+  row("/api/embeddings", R"({"prompt":"a","keep_alive":[]})", "keep_alive");
+  std::string many = R"({"input":["a")";
+  for (int i = 0; i < 2048; ++i) many += R"(,"a")";
+  row("/api/embed", many + "]}", "input: expected at most 2048 texts, found 2049");
+}
+
 TEST(Ollama, results_find_their_calls) {
   const auto messages = messages_of_ollama(*Json::parse(R"({"messages":[
       {"role":"assistant","content":"","tool_calls":[{"function":{"name":"add","arguments":{"a":1}}},

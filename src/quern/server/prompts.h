@@ -18,9 +18,9 @@ inline constexpr size_t kMaxChoices = 2048;
 /// `FieldSpec::check`.
 Status check_prompt(const Json& value);
 inline constexpr std::string_view kPromptSchema =
-    R"({"anyOf":[{"type":"string"},{"type":"array","minItems":1,"items":{"type":"string"}},)"
-    R"({"type":"array","minItems":1,"items":{"type":"integer","minimum":0}},)"
-    R"({"type":"array","minItems":1,"items":{"type":"array","minItems":1,"items":{"type":"integer","minimum":0}}}]})";
+    R"({"anyOf":[{"type":"string"},{"type":"array","minItems":1,"items":{"type":"integer","minimum":0}},)"
+    R"({"type":"array","minItems":1,"maxItems":2048,"items":{"anyOf":[{"type":"string"},)"
+    R"({"type":"array","minItems":1,"items":{"type":"integer","minimum":0}}]}}]})";
 
 /// Its prompts one by one, each a text or a list of ids, as they stand in a value that `check_prompt` let pass.
 std::vector<const Json*> prompt_list(const Json& value);

@@ -1,78 +1,55 @@
 // SPDX-License-Identifier: Apache-2.0
-#include <algorithm>
-#include <span>
-#include <string>
-#include <utility>
-#include <vector>
+#include <optional>
 
 #include "quern/chat/messages.h"
 #include "quern/chat/reasoning.h"
 #include "quern/server/call.h"
+#include "quern/server/fields.h"
+#include "quern/server/message_starts.h"
 
 namespace quern {
 namespace {
 
-/// Control tokens that begin a message in the templates in use, and whose message that is. Only template text makes
-/// control tokens, so each one in a prompt begins a message, or a part of one.
-enum class Says : uint8_t { user, other, next };  // next: the text behind it names the role
-constexpr std::pair<std::string_view, Says> kOpeners[] = {
-    {"<|im_start|>", Says::next},      {"<|start_header_id|>", Says::next},
-    {"<|header_start|>", Says::next},  {"<start_of_turn>", Says::next},
-    {"<|turn>", Says::next},           {"<|start|>", Says::next},
-    {"<|start_of_role|>", Says::next}, {"<|START_OF_TURN_TOKEN|>", Says::next},
-    {"<|user|>", Says::user},          {"<|User|>", Says::user},
-    {"<｜User｜>", Says::user},        {"[INST]", Says::user},
-    {"<|system|>", Says::other},       {"<|assistant|>", Says::other},
-    {"<｜Assistant｜>", Says::other},
-};
+/// Stands behind a text that the answer goes on from: where it comes out the prompt ends, whatever the template writes
+/// after a message, trims, or takes apart.
+constexpr std::string_view kEndMark = "quernendmark";
 
-/// Of the messages of users so many of the newest are worth coming back to: agents and people branch there, and
-/// templates rewrite what stands behind the last one.
-constexpr size_t kNewestUsers = 4;
-
-/// Whether the ids from `at` on spell "user", in whatever case and frame.
-bool names_user(const Tokenizer& tokenizer, std::span<const TokenId> ids, size_t at) {
-  constexpr std::string_view kUser = "user", kFrame = "<| ";
-  std::string role;
-  for (; at < ids.size() && role.size() < kFrame.size() + kUser.size(); ++at) role += tokenizer.piece(ids[at], true);
-  role.erase(0, role.find_first_not_of(kFrame));
-  for (char& c : role)
-    if (c >= 'A' && c <= 'Z') c = static_cast<char>(c - 'A' + 'a');
-  return role.starts_with(kUser);
+std::optional<Json> with_mark(const Json* text) {
+  if (!text || !text->is_string() || text->string().empty()) return std::nullopt;
+  return text->string() + std::string(kEndMark);
 }
 
-struct MessageStart {
-  int64_t at;
-  bool user;
-};
-
-std::vector<MessageStart> message_starts(const Tokenizer& tokenizer, std::span<const TokenId> ids) {
-  std::vector<std::pair<TokenId, Says>> openers;
-  for (const auto& [text, says] : kOpeners)
-    if (const auto id = tokenizer.find(text)) openers.emplace_back(*id, says);
-  std::vector<MessageStart> starts;
-  for (size_t i = 0; i < ids.size(); ++i) {
-    const auto opener = std::ranges::find(openers, ids[i], &std::pair<TokenId, Says>::first);
-    if (opener == openers.end()) continue;
-    const bool user = opener->second == Says::next ? names_user(tokenizer, ids, i + 1) : opener->second == Says::user;
-    starts.push_back({static_cast<int64_t>(i), user});
+/// Puts the mark behind the text that the assistant said last. False where the last message is none of that kind.
+bool mark_last_text(Json& messages) {
+  if (!messages.is_array() || messages.array().empty()) return false;
+  Json& last = messages.array().back();
+  const Json *role = field(last, "role"), *calls = field(last, "tool_calls"), *content = field(last, "content");
+  const bool called = calls && !(calls->is_array() && calls->array().empty());
+  if (!role || *role != Json("assistant") || called || !content) return false;
+  if (!content->is_array()) {
+    auto marked = with_mark(content);
+    if (marked) last.set("content", *marked);
+    return marked.has_value();
   }
-  return starts;
+  Json parts = *content;
+  if (parts.array().empty()) return false;
+  Json& part = parts.array().back();
+  auto marked = with_mark(field(part, "text"));
+  if (!marked) return false;
+  part.set("text", *std::move(marked));
+  last.set("content", std::move(parts));
+  return true;
 }
 
-/// The end of what stands before the conversation, or of its first message, which side requests share; and the starts
-/// of the newest messages of users.
-std::vector<int64_t> checkpoints(std::span<const MessageStart> starts) {
-  std::vector<int64_t> out;
-  if (starts.size() < 2) return out;
-  const std::span<const MessageStart> later = starts.subspan(1);
-  for (auto start = later.rbegin(); start != later.rend() && out.size() < kNewestUsers; ++start)
-    if (start->user) out.push_back(start->at);
-  const auto first_user = std::ranges::find(later, true, &MessageStart::user);
-  const int64_t head = starts[0].user || first_user == later.end() ? later[0].at : first_user->at;
-  if (std::ranges::find(out, head) == out.end()) out.push_back(head);
-  std::ranges::reverse(out);
-  return out;
+bool cut_at_mark(std::vector<Segment>& segments) {
+  for (size_t i = segments.size(); i-- > 0;) {
+    const size_t at = segments[i].from_user ? segments[i].text.rfind(kEndMark) : std::string::npos;
+    if (at == std::string::npos) continue;
+    segments[i].text.resize(at);
+    segments.resize(i + 1);
+    return true;
+  }
+  return false;
 }
 
 }  // namespace
@@ -84,6 +61,7 @@ Result<RenderedPrompt> render_prompt(const ServedModel& model, const ChatPrompt&
                       "messages: expected a model with a chat template, this one has none and only continues texts");
   ChatRequest request;
   request.messages = prompt.messages;
+  const bool goes_on = mark_last_text(request.messages);
   request.variables = prompt.variables;
   request.bos_token = model.bos_text();
   request.eos_token = model.eos_text();
@@ -94,6 +72,10 @@ Result<RenderedPrompt> render_prompt(const ServedModel& model, const ChatPrompt&
     if (error.code != ErrorCode::unsupported) error.code = ErrorCode::invalid_argument;
     return error;
   }
+  if (goes_on && !cut_at_mark(*segments))
+    return make_error(ErrorCode::invalid_argument,
+                      "messages: the model's template leaves out what the assistant said last, which the answer would "
+                      "go on from");
   RenderedPrompt out;
   out.ids = model.tokenizer().encode_prompt(*segments);
   out.opens_reasoning = ends_in_reasoning(join_segments(*segments));

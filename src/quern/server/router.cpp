@@ -32,12 +32,14 @@ bool fits_better(const Endpoint& a, const Endpoint& b) {
   return a_any != b_any ? !a_any : a.path.size() > b.path.size();
 }
 
-bool is_json(std::string_view content_type) {
-  std::string type(content_type.substr(0, content_type.find(';')));
-  while (!type.empty() && (type.back() == ' ' || type.back() == '\t')) type.pop_back();
-  std::transform(type.begin(), type.end(), type.begin(),
-                 [](char c) { return c >= 'A' && c <= 'Z' ? static_cast<char>(c - 'A' + 'a') : c; });
-  return type == "application/json" || (type.starts_with("application/") && type.ends_with("+json"));
+/// Exactly one type, JSON: all others a page elsewhere can send without asking first.
+bool is_json(const HttpHeaders& headers) {
+  const std::string_view name = "content-type";
+  if (std::count_if(headers.begin(), headers.end(), [&](const auto& h) { return h.first == name; }) != 1) return false;
+  const std::string_view value = header(headers, name);
+  std::string_view type = value.substr(0, value.find(';'));
+  while (type.ends_with(' ') || type.ends_with('\t')) type.remove_suffix(1);
+  return same_but_case(type, "application/json");
 }
 
 std::optional<HttpResponse> refuse(const Route& found, const HttpRequest& head) {
@@ -50,8 +52,7 @@ std::optional<HttpResponse> refuse(const Route& found, const HttpRequest& head) 
     response.headers.emplace_back("Allow", found.allow);
     return response;
   }
-  // Also where an endpoint reads no body: a page elsewhere can send other types without asking first.
-  if (found.endpoint->method == "POST" && !is_json(header(head.headers, "content-type")))
+  if (found.endpoint->method == "POST" && !is_json(head.headers))  // also where an endpoint reads no body
     return error_response(head.path, 415,
                           fmt::format("content-type: expected application/json, found {}",
                                       short_quote(header(head.headers, "content-type"))));
@@ -60,7 +61,7 @@ std::optional<HttpResponse> refuse(const Route& found, const HttpRequest& head) 
 
 Result<Json> checked_body(const Endpoint& endpoint, std::string_view text) {
   if (endpoint.fields.empty()) return Json();
-  auto body = Json::parse(text, /*unique_keys=*/false, kMostKeys);
+  auto body = Json::parse(text, /*unique_keys=*/true, kMostKeys);
   if (!body) return make_error(ErrorCode::invalid_argument, "the body is not valid: {}", body.error().message);
   QUERN_TRY_STATUS(check_fields(endpoint.fields, *body));
   return body;
@@ -113,16 +114,16 @@ struct Job {
 std::span<const Endpoint* const> endpoints() { return {endpoint_table, static_cast<size_t>(endpoint_table_size)}; }
 
 Route find_route(std::span<const Endpoint* const> table, std::string_view method, std::string_view path) {
+  const Endpoint* best = nullptr;
+  for (const Endpoint* candidate : table)
+    if (match(candidate->path, path) && (!best || fits_better(*candidate, *best))) best = candidate;
   Route route;
+  if (!best) return route;
+  route.tail = *match(best->path, path);
   for (const Endpoint* candidate : table) {
-    const auto id = match(candidate->path, path);
-    if (!id) continue;
-    if (route.allow.find(candidate->method) == route.allow.npos)
-      route.allow += fmt::format("{}{}", route.allow.empty() ? "" : ", ", candidate->method);
-    const bool takes = candidate->method == (method == "HEAD" ? "GET" : method);
-    if (!takes || (route.endpoint && !fits_better(*candidate, *route.endpoint))) continue;
-    route.endpoint = candidate;
-    route.tail = *id;
+    if (candidate->path != best->path) continue;
+    route.allow += fmt::format("{}{}", route.allow.empty() ? "" : ", ", candidate->method);
+    if (candidate->method == (method == "HEAD" ? "GET" : method)) route.endpoint = candidate;
   }
   return route;
 }

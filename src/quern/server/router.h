@@ -16,8 +16,9 @@ namespace quern {
 /// Every endpoint there is.
 std::span<const Endpoint* const> endpoints();
 
-/// The endpoint of a method and a path. Paths without `{id}` go first; an `{id}` at the end takes the rest of the path
-/// (names of models may hold slashes), one in the middle a single segment. HEAD goes where GET goes.
+/// The endpoint of a method and a path. The path decides first, whatever methods it has: those without `{id}` go before
+/// the others; an `{id}` at the end takes the rest of the path (names of models may hold slashes), one in the middle a
+/// single segment. HEAD goes where GET goes.
 struct Route {
   const Endpoint* endpoint = nullptr;  ///< null: none
   std::string tail;                    ///< what stands in place of `{id}`

@@ -45,11 +45,37 @@ TEST(Router, an_empty_id_is_none) { EXPECT_EQ(find_route(kTable, "GET", "/things
 TEST(Router, another_method_tells_those_that_are_there) {
   EXPECT_EQ(find_route(kTable, "PUT", "/things/x").allow, "GET, DELETE");
   EXPECT_EQ(find_route(kTable, "PUT", "/nothing").allow, "");
+  for (const std::string_view method : {"GET", "HEAD", "DELETE", "OPTIONS"}) {
+    EXPECT_EQ(find_route(kTable, method, "/things/new").endpoint, nullptr) << "no id like any other";
+    EXPECT_EQ(find_route(kTable, method, "/things/new").allow, "POST");
+  }
+  EXPECT_EQ(find_route(kTable, "DELETE", "/things/x/parts").allow, "GET");
   const auto refused = check_route(HttpRequest{.method = "POST", .path = "/health"});
   ASSERT_TRUE(refused.has_value());
   EXPECT_EQ(refused->status, 405);
   ASSERT_EQ(refused->headers.size(), 1U);
   EXPECT_EQ(refused->headers[0], std::pair(std::string("Allow"), std::string("GET")));
+}
+
+TEST(Router, posts_are_json_or_refused) {
+  const auto status = [](std::string_view method, std::string_view path, HttpHeaders headers) {
+    const auto refused = check_route(
+        HttpRequest{.method = std::string(method), .path = std::string(path), .headers = std::move(headers)});
+    return refused ? refused->status : 0;
+  };
+  const std::pair<std::string, std::string> json = {"content-type", "application/json"};
+  for (const char* type : {"application/json", "application/json; charset=utf-8", "Application/JSON ;x"})
+    EXPECT_EQ(status("POST", "/v1/completions", {{"content-type", type}}), 0) << type;
+  for (const char* type : {"text/plain", "application/x-www-form-urlencoded", "multipart/form-data; boundary=x", "",
+                           "text/plain; charset=application/json", "application/jsonx", "application/json, text/plain"})
+    EXPECT_EQ(status("POST", "/v1/completions", {{"content-type", type}}), 415) << type;
+  EXPECT_EQ(status("POST", "/v1/completions", {}), 415);
+  EXPECT_EQ(status("POST", "/v1/completions", {{"content-type", "text/plain"}, json}), 415);
+  EXPECT_EQ(status("POST", "/v1/completions", {json, json}), 415);
+  EXPECT_EQ(status("GET", "/v1/models", {{"content-type", "text/plain"}}), 0);
+  // Where no POST goes there is no type that would do.
+  EXPECT_EQ(status("POST", "/v1/models", {}), 405);
+  EXPECT_EQ(status("POST", "/nothing", {}), 404);
 }
 
 TEST(Router, an_unknown_path_is_a_404_in_its_dialect) {
@@ -64,7 +90,6 @@ TEST(Router, an_unknown_path_is_a_404_in_its_dialect) {
 TEST(Router, head_goes_where_get_goes) {
   EXPECT_EQ(find_route(kTable, "HEAD", "/things").endpoint, &kList);
   EXPECT_EQ(find_route(kTable, "HEAD", "/things/x").endpoint, &kGet);
-  EXPECT_EQ(find_route(kTable, "HEAD", "/things/new").endpoint, &kGet) << "an id like any other";
   EXPECT_FALSE(check_route(HttpRequest{.method = "HEAD", .path = "/v1/models"}).has_value());
   EXPECT_EQ(check_route(HttpRequest{.method = "HEAD", .path = "/v1/messages"})->status, 405);
 }

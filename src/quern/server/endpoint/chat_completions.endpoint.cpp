@@ -4,6 +4,7 @@
 #include "quern/server/constraints.h"
 #include "quern/server/endpoint.h"
 #include "quern/server/endpoint/chat_answer.h"
+#include "quern/server/endpoint/open_call.h"
 #include "quern/server/endpoint/openai_fields.h"
 #include "quern/server/services.h"
 #include "quern/server/settings.h"
@@ -18,11 +19,21 @@ constexpr auto kOwnFields = std::to_array<FieldSpec>({
      .help = "The conversation so far.",
      .required = true,
      .check = check_messages,
-     .schema =
-         R"({"type":"array","minItems":1,"items":{"type":"object","required":["role"],"properties":{"role":{"enum":)"
-         R"(["system","developer","user","assistant","tool","function"]},"content":{"anyOf":[{"type":"string"},)"
-         R"({"type":"null"},{"type":"array","items":{"type":"object","required":["type","text"],"properties":{"type":)"
-         R"({"const":"text"},"text":{"type":"string"}}}}]}}}})"},
+     .schema = R"({"type":"array","minItems":1,"items":{"type":"object","required":["role"],)"
+               R"("properties":{"role":{"enum":["system","developer","user","assistant","tool","function"]},)"
+               R"("content":{"anyOf":[{"type":"string"},{"type":"null"},{"type":"array","items":{"anyOf":[)"
+               R"({"type":"object","required":["type","text"],"properties":{"type":{"const":"text"},)"
+               R"("text":{"type":"string"}}},)"
+               R"({"type":"object","required":["type","refusal"],"properties":{"type":{"const":"refusal"},)"
+               R"("refusal":{"type":"string"}}}]}}]},"tool_calls":{"anyOf":[)"
+               R"({"type":"null"},{"type":"array","maxItems":1024,"items":{"anyOf":[)"
+               R"({"type":"object","required":["function"],)"
+               R"("properties":{"function":{"type":"object","required":["name"],)"
+               R"("properties":{"name":{"type":"string"}}}}},)"
+               R"({"type":"object","required":["custom"],"properties":{"custom":{"type":"object",)"
+               R"("required":["name"],"properties":{"name":{"type":"string"}}},)"
+               R"("function":{"type":"null"}}}]}}]},"name":{"type":["string","null"]},)"
+               R"("tool_call_id":{"type":["string","null"]}}}})"},
     kMaxTokensField,
     {.name = "max_completion_tokens",
      .type = FieldType::integer,
@@ -65,18 +76,16 @@ Result<Call> call_of(const Json& body, const ServedModel& model, std::string_vie
   return call;
 }
 
-void handle(Exchange exchange, Services& services) {
-  auto model = named_model(exchange.body, services.models);
-  if (!model) return write_error(*exchange.writer, exchange.http.path, model.error());
-  auto call = call_of(exchange.body, **model, exchange.owner);
-  if (!call) return write_error(*exchange.writer, exchange.http.path, call.error());
-  auto answer = chat_answer(*model, exchange.writer,
-                            {.n = call->n,
-                             .stream = call->stream,
-                             .include_usage = includes_usage(exchange.body),
-                             .logprobs = call->settings.top_logprobs >= 0});
-  run_call(*std::move(model), *std::move(call), std::move(answer), exchange.writer, services.executors);
+std::shared_ptr<AnswerWriter> answer_of(const Exchange& exchange, const Call& call,
+                                        const std::shared_ptr<ServedModel>& model) {
+  return chat_answer(model, exchange.writer,
+                     {.n = call.n,
+                      .stream = call.stream,
+                      .include_usage = includes_usage(exchange.body),
+                      .logprobs = call.settings.top_logprobs >= 0});
 }
+
+void handle(Exchange exchange, Services& services) { open_call(exchange, services, call_of, answer_of); }
 
 }  // namespace
 

@@ -2,6 +2,7 @@
 // POST /completion, llama.cpp's.
 #include "quern/server/endpoint.h"
 #include "quern/server/endpoint/llama_answer.h"
+#include "quern/server/endpoint/open_call.h"
 #include "quern/server/prompts.h"
 #include "quern/server/services.h"
 
@@ -29,15 +30,7 @@ Result<Call> call_of(const Json& body, const ServedModel& model, std::string_vie
   return call;
 }
 
-void handle(Exchange exchange, Services& services) {
-  auto model = named_model(exchange.body, services.models);
-  if (!model) return write_error(*exchange.writer, exchange.http.path, model.error());
-  auto call = call_of(exchange.body, **model, exchange.owner);
-  if (!call) return write_error(*exchange.writer, exchange.http.path, call.error());
-  const int choices = static_cast<int>(std::get<1>(call->prompt).size());
-  auto answer = llama_answer(*model, exchange.writer, llama_options(exchange.body, choices));
-  run_call(*std::move(model), *std::move(call), std::move(answer), exchange.writer, services.executors);
-}
+void handle(Exchange exchange, Services& services) { open_call(exchange, services, call_of, llama_answer); }
 
 }  // namespace
 

@@ -3,6 +3,7 @@
 #include "quern/server/constraints.h"
 #include "quern/server/endpoint.h"
 #include "quern/server/endpoint/completion_answer.h"
+#include "quern/server/endpoint/open_call.h"
 #include "quern/server/endpoint/openai_fields.h"
 #include "quern/server/fill_in.h"
 #include "quern/server/prompts.h"
@@ -37,7 +38,8 @@ constexpr auto kOwnFields = std::to_array<FieldSpec>({
     {.name = "response_format",
      .type = FieldType::object,
      .help = "The form of the answer: text, json_object or json_schema.",
-     .check = check_response_format},
+     .check = check_response_format,
+     .schema = kResponseFormatSchema},
     {.name = "grammar", .type = FieldType::text, .help = "A GBNF grammar that the answer follows."},
 });
 constexpr auto kFields = join_fields(kOwnFields, kSamplingFields, kServingFields);
@@ -94,20 +96,18 @@ Result<Call> call_of(const Json& body, const ServedModel& model, std::string_vie
   return call;
 }
 
-void handle(Exchange exchange, Services& services) {
-  auto model = named_model(exchange.body, services.models);
-  if (!model) return write_error(*exchange.writer, exchange.http.path, model.error());
-  auto call = call_of(exchange.body, **model, exchange.owner);
-  if (!call) return write_error(*exchange.writer, exchange.http.path, call.error());
-  CompletionAnswerOptions options{.choices = static_cast<int>(std::get<1>(call->prompt).size()) * call->n,
-                                  .n = call->n,
-                                  .stream = call->stream,
+std::shared_ptr<AnswerWriter> answer_of(const Exchange& exchange, const Call& call,
+                                        const std::shared_ptr<ServedModel>& model) {
+  CompletionAnswerOptions options{.choices = static_cast<int>(std::get<1>(call.prompt).size()) * call.n,
+                                  .n = call.n,
+                                  .stream = call.stream,
                                   .include_usage = includes_usage(exchange.body),
-                                  .logprobs = call->settings.top_logprobs >= 0};
-  if (flag(exchange.body, "echo")) options.echo = prompt_texts(*field(exchange.body, "prompt"), **model);
-  auto answer = completion_answer(*model, exchange.writer, std::move(options));
-  run_call(*std::move(model), *std::move(call), std::move(answer), exchange.writer, services.executors);
+                                  .logprobs = call.settings.top_logprobs >= 0};
+  if (flag(exchange.body, "echo")) options.echo = prompt_texts(*field(exchange.body, "prompt"), *model);
+  return completion_answer(model, exchange.writer, std::move(options));
 }
+
+void handle(Exchange exchange, Services& services) { open_call(exchange, services, call_of, answer_of); }
 
 }  // namespace
 

@@ -3,7 +3,7 @@
 
 #include <chrono>
 
-#include "quern/server/answer_facts.h"
+#include "quern/server/answer_logprobs.h"
 #include "quern/server/constraints.h"
 #include "quern/server/event_stream.h"
 
@@ -20,6 +20,11 @@ Json ids_json(std::span<const TokenInfo> tokens) {
   for (const TokenInfo& info : tokens) ids.emplace_back(info.id);
   return ids;
 }
+
+struct LlamaAnswerOptions {
+  int choices = 1;
+  bool stream = false, return_tokens = false, logprobs = false;
+};
 
 class LlamaAnswer : public AnswerWriter {
  public:
@@ -144,16 +149,14 @@ Result<Call> llama_call(const Json& body, const ServedModel& model, std::string_
   return call;
 }
 
-LlamaAnswerOptions llama_options(const Json& body, int choices) {
-  return {.choices = choices,
-          .stream = flag(body, "stream"),
-          .return_tokens = flag(body, "return_tokens"),
-          .logprobs = integer(body, "n_probs", 0) > 0};
-}
-
-std::shared_ptr<AnswerWriter> llama_answer(std::shared_ptr<ServedModel> model, std::shared_ptr<ResponseWriter> writer,
-                                           const LlamaAnswerOptions& options) {
-  return std::make_shared<LlamaAnswer>(std::move(model), std::move(writer), options);
+std::shared_ptr<AnswerWriter> llama_answer(const Exchange& exchange, const Call& call,
+                                           const std::shared_ptr<ServedModel>& model) {
+  const Json& body = exchange.body;
+  return std::make_shared<LlamaAnswer>(model, exchange.writer,
+                                       LlamaAnswerOptions{.choices = static_cast<int>(std::get<1>(call.prompt).size()),
+                                                          .stream = call.stream,
+                                                          .return_tokens = flag(body, "return_tokens"),
+                                                          .logprobs = integer(body, "n_probs", 0) > 0});
 }
 
 }  // namespace quern

@@ -4,6 +4,7 @@
 #include <memory>
 
 #include "quern/server/call.h"
+#include "quern/server/endpoint.h"
 #include "quern/server/fields.h"
 #include "quern/server/settings.h"
 
@@ -33,12 +34,8 @@ inline constexpr auto kLlamaFields = std::to_array<FieldSpec>({
 /// A call without its prompt.
 Result<Call> llama_call(const Json& body, const ServedModel& model, std::string_view owner);
 
-struct LlamaAnswerOptions {
-  int choices = 1;
-  bool stream = false, return_tokens = false, logprobs = false;
-};
-std::shared_ptr<AnswerWriter> llama_answer(std::shared_ptr<ServedModel> model, std::shared_ptr<ResponseWriter> writer,
-                                           const LlamaAnswerOptions& options);
-LlamaAnswerOptions llama_options(const Json& body, int choices);
+/// Answers of both: an object for each prompt, or pieces.
+std::shared_ptr<AnswerWriter> llama_answer(const Exchange& exchange, const Call& call,
+                                           const std::shared_ptr<ServedModel>& model);
 
 }  // namespace quern

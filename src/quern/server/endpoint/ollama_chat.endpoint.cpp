@@ -1,4 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
+#include "quern/server/constraints.h"
 #include "quern/server/endpoint.h"
 #include "quern/server/ollama_answer.h"
 #include "quern/server/ollama_fields.h"
@@ -9,17 +10,33 @@
 namespace quern {
 namespace {
 
-constexpr auto kFields = join_fields(std::to_array<FieldSpec>({
-                                         {.name = "messages",
-                                          .type = FieldType::list,
-                                          .help = "The conversation; none only loads the model.",
-                                          .schema = R"({"type":"array","items":{"type":"object"}})"},
-                                         {.name = "tools",
-                                          .type = FieldType::list,
-                                          .help = "Functions that the model may call.",
-                                          .schema = R"({"type":"array","items":{"type":"object"}})"},
-                                     }),
-                                     kOllamaFields);
+constexpr auto kFields = join_fields(
+    std::to_array<FieldSpec>({
+        {.name = "messages",
+         .type = FieldType::list,
+         .help = "The conversation; none only loads the model.",
+         .schema = R"({"type":"array","items":{"anyOf":[)"
+                   R"({"type":"object","required":["role"],"properties":{"role":{"enum":["system","user"]},)"
+                   R"("content":{"type":["string","null"]},"images":{"type":["array","null"],"maxItems":0}}},)"
+                   R"({"type":"object","required":["role"],"properties":{"role":{"const":"assistant"},)"
+                   R"("content":{"type":["string","null"]},"images":{"type":["array","null"],"maxItems":0},)"
+                   R"("thinking":{"type":["string","null"]},"tool_calls":{"anyOf":[)"
+                   R"({"type":"null"},{"type":"array","maxItems":1024,"items":{"type":"object",)"
+                   R"("required":["function"],"properties":{"function":{"type":"object","required":["name"],)"
+                   R"("properties":{"name":{"type":"string","minLength":1}}},)"
+                   R"("id":{"type":["string","null"]}}}}]}}},)"
+                   R"({"type":"object","required":["role"],"properties":{"role":{"const":"tool"},)"
+                   R"("content":{"type":["string","null"]},"images":{"type":["array","null"],"maxItems":0},)"
+                   R"("tool_name":{"type":["string","null"]},"tool_call_id":{"type":["string","null"]}}}]}})"},
+        {.name = "tools",
+         .type = FieldType::list,
+         .help = "Functions that the model may call: 128 at most.",
+         .check = check_tool_count,
+         .schema = R"({"type":"array","maxItems":128,"items":{"type":"object","required":["function"],"properties":)"
+                   R"({"function":{"type":"object","required":["name"],"properties":{"name":{"type":"string",)"
+                   R"("minLength":1},"parameters":{"type":["object","null"]}}}}}})"},
+    }),
+    kOllamaFields);
 
 Status answer(const Exchange& exchange, Services& services) {
   const auto started = OllamaAnswer::Clock::now();
@@ -27,14 +44,13 @@ Status answer(const Exchange& exchange, Services& services) {
   QUERN_TRY(Json messages, messages_of_ollama(body));
   QUERN_TRY(Json variables, think_variables(body));
   QUERN_TRY_STATUS(check_ollama_extras(body));
-  QUERN_TRY(const std::shared_ptr<ServedModel> model, ollama_model(body, services.models));
-  QUERN_TRY(Request settings, settings_of_ollama(body, *model, exchange.owner));
   if (messages.array().empty()) {
-    HttpResponse response;
-    response.body = ollama_load_object(OllamaAnswer::Form::chat, model->name()).dump();
-    exchange.writer->respond(std::move(response));
+    QUERN_TRY(const LoadOnly done, load_only(body, services.models));
+    exchange.writer->respond({.body = ollama_load_object(OllamaAnswer::Form::chat, done.model, done.reason).dump()});
     return {};
   }
+  QUERN_TRY(const std::shared_ptr<ServedModel> model, ollama_model(body, services.models));
+  QUERN_TRY(Request settings, settings_of_ollama(body, *model, exchange.owner));
   OllamaAnswer::Options options{.path = exchange.http.path,
                                 .model = model->name(),
                                 .form = OllamaAnswer::Form::chat,

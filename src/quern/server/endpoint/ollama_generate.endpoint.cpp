@@ -19,7 +19,10 @@ constexpr auto kFields = join_fields(
         {.name = "raw", .type = FieldType::boolean, .help = "The prompt is a text to continue, without a template."},
         {.name = "template", .type = FieldType::text, .help = "Not built: templates are programs."},
         {.name = "context", .type = FieldType::list, .help = "Not built: /api/chat takes a conversation."},
-        {.name = "images", .type = FieldType::list, .help = "Refused: models take text only."},
+        {.name = "images",
+         .type = FieldType::list,
+         .help = "Refused: models take text only.",
+         .schema = R"({"type":"array","maxItems":0})"},
     }),
     kOllamaFields);
 
@@ -33,15 +36,15 @@ Status answer(const Exchange& exchange, Services& services) {
   const Json& body = exchange.body;
   QUERN_TRY(Json variables, think_variables(body));
   QUERN_TRY_STATUS(check_ollama_extras(body));
-  QUERN_TRY(const std::shared_ptr<ServedModel> model, ollama_model(body, services.models));
-  QUERN_TRY(Request settings, settings_of_ollama(body, *model, exchange.owner));
   const std::string prompt = text_of(body, "prompt"), suffix = text_of(body, "suffix");
   if (prompt.empty() && suffix.empty()) {
-    HttpResponse response;
-    response.body = ollama_load_object(OllamaAnswer::Form::generate, model->name()).dump();
-    exchange.writer->respond(std::move(response));
+    QUERN_TRY(const LoadOnly done, load_only(body, services.models));
+    exchange.writer->respond(
+        {.body = ollama_load_object(OllamaAnswer::Form::generate, done.model, done.reason).dump()});
     return {};
   }
+  QUERN_TRY(const std::shared_ptr<ServedModel> model, ollama_model(body, services.models));
+  QUERN_TRY(Request settings, settings_of_ollama(body, *model, exchange.owner));
   Call call{.settings = std::move(settings), .stream = flag(body, "stream", true)};
   if (!suffix.empty() || flag(body, "raw")) {
     QUERN_TRY(auto ids, suffix.empty()

@@ -75,10 +75,10 @@ bool streams(const Endpoint& endpoint) {
 
 Json success(const Endpoint& endpoint) {
   Json content = json_content(Json::Object{});
-  const Json text(Json::Object{{"schema", text_schema()}});
   if (endpoint.path == "/metrics" || endpoint.path == "/") content = Json();
-  if (streams(endpoint))
-    content.set(dialect_of(endpoint.path) == Dialect::ollama ? "application/x-ndjson" : "text/event-stream", text);
+  if (streams(endpoint))  // a schema would be that of one event, which this version of OpenAPI cannot say
+    content.set(dialect_of(endpoint.path) == Dialect::ollama ? "application/x-ndjson" : "text/event-stream",
+                Json::Object{});
   Json out(Json::Object{{"description", "The answer."}});
   if (!content.is_null()) out.set("content", std::move(content));
   return out;

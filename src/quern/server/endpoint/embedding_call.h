@@ -1,0 +1,38 @@
+// SPDX-License-Identifier: Apache-2.0
+#pragma once
+
+#include <functional>
+#include <memory>
+#include <string>
+#include <string_view>
+#include <vector>
+
+#include "quern/server/call.h"
+#include "quern/server/endpoint.h"
+
+namespace quern {
+
+// Texts as vectors of unit length: what OpenAI's route and Ollama's two have in common.
+
+inline constexpr FieldSpec kDimensionsField = {
+    .name = "dimensions",
+    .type = FieldType::integer,
+    .help = "The model's own width or absent: its vectors are not made to be shortened.",
+    .min = 1,
+    .max = 1 << 30};
+
+/// A call for a vector of each of `inputs`, texts or lists of ids. `body`: for its "dimensions". Errors about an input
+/// name `field`.
+Result<Call> embedding_call(const std::vector<const Json*>& inputs, std::string_view field, const Json& body,
+                            const ServedModel& model, std::string_view owner);
+
+/// The one object of an answer, of the vectors in the order of the inputs and the tokens that were read.
+using EmbeddingObject = std::function<Json(const std::vector<std::vector<float>>& vectors, int64_t tokens)>;
+
+/// Writes that object. An input that does not fit is an error of `field`.
+std::shared_ptr<AnswerWriter> embedding_answer(const Exchange& exchange, std::string field, EmbeddingObject object);
+
+/// A list of numbers, each the shortest that is the same float.
+Json vector_json(const std::vector<float>& vector);
+
+}  // namespace quern

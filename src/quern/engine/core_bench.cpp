@@ -75,23 +75,27 @@ BENCHMARK_CAPTURE(decode, greedy, {.temperature = 0})->Unit(benchmark::kMillisec
 BENCHMARK_CAPTURE(decode, all, {.temperature = 1})->Unit(benchmark::kMillisecond)->UseRealTime();
 BENCHMARK_CAPTURE(decode, top_p, {.temperature = 0.7f, .top_p = 0.9f})->Unit(benchmark::kMillisecond)->UseRealTime();
 
-// 64 short texts at once.
+// 64 texts; range: 0 that have a place at a time, 1 tokens of each.
 void embed(benchmark::State& state) {
   constexpr int kTexts = 64;
   Bench bench;
-  if (!bench.make(state, kTexts)) return;
+  if (!bench.make(state, static_cast<int>(state.range(0)))) return;
   for (auto _ : state) {
     for (int i = 0; i < kTexts; ++i) {
       Request request;
       request.embedding = true;
-      bench.add(std::move(request), 8);
+      bench.add(std::move(request), static_cast<int>(state.range(1)));
     }
     while (bench.core->step()) {
     }
   }
   state.SetItemsProcessed(state.iterations() * kTexts);
 }
-BENCHMARK(embed)->Unit(benchmark::kMillisecond)->UseRealTime();
+BENCHMARK(embed)
+    ->ArgNames({"places", "tokens"})
+    ->ArgsProduct({{1, 8, 64}, {2, 8}})
+    ->Unit(benchmark::kMillisecond)
+    ->UseRealTime();
 
 }  // namespace
 }  // namespace quern

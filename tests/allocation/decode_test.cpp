@@ -1,11 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
-// A decode step allocates nothing: every operator new of this program is counted. A program of its own, so that others
-// keep theirs.
+// A decode step allocates nothing.
 #include <gtest/gtest.h>
 
-#include <atomic>
-#include <cstdlib>
-#include <new>
 #include <optional>
 
 #include "quern/base/sanitized.h"
@@ -17,59 +13,16 @@
 #include "quern/model/tiny_model.h"
 #include "quern/sample/sampler.h"
 #include "quern/tokenizer/tokenizer.h"
-
-namespace {
-
-std::atomic<int64_t> allocations{0};
-
-void* count(std::size_t bytes, std::size_t alignment) {
-  allocations.fetch_add(1, std::memory_order_relaxed);
-  return std::aligned_alloc(alignment, (std::max<std::size_t>(bytes, 1) + alignment - 1) / alignment * alignment);
-}
-
-void* count_or_throw(std::size_t bytes, std::size_t alignment) {
-  if (void* p = count(bytes, alignment)) return p;
-  throw std::bad_alloc();
-}
-
-constexpr std::size_t kPlain = __STDCPP_DEFAULT_NEW_ALIGNMENT__;
-
-}  // namespace
-
-// Those for arrays too: a sanitizer's would not call the others.
-void* operator new(std::size_t n) { return count_or_throw(n, kPlain); }
-void* operator new[](std::size_t n) { return count_or_throw(n, kPlain); }
-void* operator new(std::size_t n, std::align_val_t a) { return count_or_throw(n, static_cast<std::size_t>(a)); }
-void* operator new[](std::size_t n, std::align_val_t a) { return count_or_throw(n, static_cast<std::size_t>(a)); }
-void* operator new(std::size_t n, const std::nothrow_t&) noexcept { return count(n, kPlain); }
-void* operator new[](std::size_t n, const std::nothrow_t&) noexcept { return count(n, kPlain); }
-void* operator new(std::size_t n, std::align_val_t a, const std::nothrow_t&) noexcept {
-  return count(n, static_cast<std::size_t>(a));
-}
-void* operator new[](std::size_t n, std::align_val_t a, const std::nothrow_t&) noexcept {
-  return count(n, static_cast<std::size_t>(a));
-}
-void operator delete(void* p) noexcept { std::free(p); }
-void operator delete[](void* p) noexcept { std::free(p); }
-void operator delete(void* p, std::size_t) noexcept { std::free(p); }
-void operator delete[](void* p, std::size_t) noexcept { std::free(p); }
-void operator delete(void* p, std::align_val_t) noexcept { std::free(p); }
-void operator delete[](void* p, std::align_val_t) noexcept { std::free(p); }
-void operator delete(void* p, std::size_t, std::align_val_t) noexcept { std::free(p); }
-void operator delete[](void* p, std::size_t, std::align_val_t) noexcept { std::free(p); }
-void operator delete(void* p, const std::nothrow_t&) noexcept { std::free(p); }
-void operator delete[](void* p, const std::nothrow_t&) noexcept { std::free(p); }
-void operator delete(void* p, std::align_val_t, const std::nothrow_t&) noexcept { std::free(p); }
-void operator delete[](void* p, std::align_val_t, const std::nothrow_t&) noexcept { std::free(p); }
+#include "tests/allocation/counted_new.h"
 
 namespace quern {
 namespace {
 
 template <typename Work>
 int64_t allocations_of(Work work) {
-  const int64_t before = allocations.load();
+  const int64_t before = allocations();
   work();
-  return allocations.load() - before;
+  return allocations() - before;
 }
 
 constexpr int kPrompt = kKvPageTokens + 6, kWarmUp = 4, kSteps = 40;

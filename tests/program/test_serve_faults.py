@@ -363,20 +363,81 @@ def test_streams_that_would_not_end_are_told_why(log):
         assert (ends, code) == (["error"] * 3, 0), server.log()
 
 
+def test_a_disk_that_hangs_does_not_hold_up_the_end(log, tmp_path, alone):
+    """A rename takes a minute; the cache's entries come into their place by one."""
+    calls = "renameat,renameat2"
+    wrapper = ("strace", "-f", "-qq", "-e", f"trace={calls}", "-e", f"inject={calls}:delay_enter=60000000", "-o", tmp_path / "trace")
+    if not shutil.which("strace") or subprocess.run([*wrapper, "true"], capture_output=True).returncode != 0:
+        pytest.skip("no strace, or it is not permitted")
+    with Server(log, *CONTEXT, "--cache-dir", tmp_path / "cache", wrapper=wrapper) as server:
+        request, expected = alone[0]
+        assert server.complete(request) == expected
+        wait_until(lambda: list((tmp_path / "cache").rglob("*.part")), 10, server.log)
+        child = pathlib.Path(f"/proc/{server.process.pid}/task/{server.process.pid}/children").read_text().split()[0]
+        status = pathlib.Path(f"/proc/{child}/status")
+        os.kill(int(child), signal.SIGTERM)
+        # By what is left of it: strace itself sees the minute through.
+        gone = lambda: not status.exists() or "State:\tZ" in status.read_text()
+        assert wait_until(gone, 12, server.log) > 5, "it has not waited for the disk"
+        assert len(notes(server, "bytes are left unwritten")) == 1, server.log()
+
+
 # -- files and limits
+
+
+def last_line(server):
+    return server.log().splitlines()[-1]
 
 
 def test_a_model_file_that_is_cut_ends_the_server_in_words(log, tmp_path):
     model = tmp_path / "model.gguf"
     shutil.copy(MODEL, model)
-    with Server(log, models=(model,)) as server:
-        assert server.complete(body(5))
+    with Server(log, *CONTEXT, "--parallel", 2, models=(model,)) as server:
+        running = server.open(body(LONG, stream=True))
+        begun = read_some(running)
         os.truncate(model, 4096)
-        s = server.open(body(50, seed=8, stream=True))
-        assert stream_text(read_rest(s))[1] == "cut"
+        s = server.open(body(50, n=2000, seed=8, stream=True))
+        answer = read_rest(s)
+        # It reads a row that is gone, or comes after that was seen.
+        assert b"503 Service" in answer[:40] or stream_text(answer)[1] == "error", answer[:300]
+        assert stream_text(begun + read_rest(running))[1] == "error"
         assert server.process.wait(10) == 70, server.log()
-        last = server.log().splitlines()[-1]
-        assert last.startswith("quern: ") and str(model) in last, last
+        assert last_line(server).startswith("quern: ") and str(model) in last_line(server), server.log()
+
+
+def write_into(model):
+    with open(model, "r+b") as file:
+        file.seek(-1, os.SEEK_END)
+        file.write(b"x")
+
+
+def test_a_model_file_that_is_written_into_ends_the_server_in_words(log, tmp_path):
+    model = tmp_path / "model.gguf"
+    shutil.copy(MODEL, model)
+    with Server(log, *CONTEXT, models=(model,)) as server:
+        s = server.open(body(LONG, stream=True))
+        begun = read_some(s)
+        write_into(model)
+        assert stream_text(begun + read_rest(s))[1] == "error"
+        assert server.process.wait(10) == 70, server.log()
+        assert last_line(server).startswith(f"quern: {model}: changed while it is served"), server.log()
+
+
+def test_a_model_file_that_is_written_into_is_no_matter_of_other_models(log, tmp_path, alone):
+    models = [tmp_path / "one.gguf", tmp_path / "two.gguf"]
+    for m in models:
+        shutil.copy(MODEL, m)
+    with Server(log, *CONTEXT, models=models) as server:
+        request, expected = alone[0]
+        for name in ("one", "two"):
+            assert server.complete({**request, "model": name}) == expected
+        write_into(models[1])
+        wait_until(lambda: server.request("POST", COMPLETIONS, {**request, "model": "two"})[0] == 503, 5, server.log)
+        assert server.complete({**request, "model": "one"}) == expected
+        wait_until(lambda: server.request("GET", "/v1/models")[1].count('"loaded":true') == 1, 5, server.log)
+        assert server.get("/health")[0] == 200
+        assert server.end() == 0
+        assert len(notes(server, "two.gguf: changed")) == 1, server.log()
 
 
 def test_a_model_file_that_is_renamed_over_is_no_matter(log, tmp_path, alone):

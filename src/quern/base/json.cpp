@@ -7,7 +7,9 @@
 #include <charconv>
 #include <cmath>
 #include <limits>
+#include <new>
 #include <numeric>
+#include <vector>
 
 #include "quern/base/utf8.h"
 
@@ -17,6 +19,7 @@ namespace {
 namespace sj = simdjson;
 
 Error json_error(sj::error_code code) {
+  if (code == sj::MEMALLOC) throw std::bad_alloc();  // as all else here that finds no memory
   return {ErrorCode::corrupt_data, fmt::format("JSON: {}", sj::error_message(code))};
 }
 
@@ -49,6 +52,10 @@ Result<Json> number_from(std::string_view token) {
 }
 
 struct Converter {
+  const sj::ondemand::parser& parser;
+  /// For one string at a time, whatever its length. The parser has such memory too, but does not look whether it got
+  /// it.
+  std::vector<uint8_t> space;
   bool unique_keys;
   size_t most_keys;
 
@@ -58,9 +65,9 @@ struct Converter {
       if (out.size() == most_keys)
         return make_error(ErrorCode::corrupt_data, "JSON: expected at most {} keys in an object, found more",
                           most_keys);
-      std::string_view key;
-      QUERN_JSON_TRY(field.unescaped_key().get(key));
-      std::string name(key);
+      sj::ondemand::raw_json_string key;
+      QUERN_JSON_TRY(field.key().get(key));
+      QUERN_TRY(std::string name, text(key));
       sj::ondemand::value member;
       QUERN_JSON_TRY(field.value().get(member));
       QUERN_TRY(Json converted, value(member, depth + 1));
@@ -116,6 +123,13 @@ struct Converter {
     return Json(std::move(out));
   }
 
+  Result<std::string> text(sj::ondemand::raw_json_string in) {
+    uint8_t* to = space.data();
+    std::string_view out;
+    QUERN_JSON_TRY(parser.unescape(in, to).get(out));
+    return std::string(out);
+  }
+
   template <typename V>  // an ondemand::value, or the document itself, which has the same names
   Result<Json> value(V& in, int depth) {
     sj::ondemand::json_type type;
@@ -135,9 +149,10 @@ struct Converter {
         return array(a, depth);
       }
       case sj::ondemand::json_type::string: {
-        std::string_view s;
-        QUERN_JSON_TRY(in.get_string().get(s));
-        return Json(std::string(s));
+        sj::ondemand::raw_json_string s;
+        QUERN_JSON_TRY(in.get_raw_json_string().get(s));
+        QUERN_TRY(std::string content, text(s));
+        return Json(std::move(content));
       }
       case sj::ondemand::json_type::boolean: {
         bool b = false;
@@ -238,8 +253,9 @@ void dump_value(const Json& v, int indent, int depth, std::string& out) {
 }
 
 /// A document that is one scalar: simdjson's value interface wants a container around it.
-Result<Json> parse_padded(sj::padded_string_view text, Converter converter) {
+Result<Json> parse_padded(sj::padded_string_view text, bool unique_keys, size_t most_keys) {
   sj::ondemand::parser parser;
+  Converter converter{parser, std::vector<uint8_t>(text.size() + sj::SIMDJSON_PADDING), unique_keys, most_keys};
   sj::ondemand::document document;
   QUERN_JSON_TRY(parser.iterate(text).get(document));
   sj::ondemand::array wrapped;
@@ -282,7 +298,7 @@ Result<Json> Json::parse(std::string_view text, bool unique_keys, size_t most_ke
   wrapped += ']';
   const size_t bytes = wrapped.size();
   wrapped.append(sj::SIMDJSON_PADDING, ' ');  // simdjson reads in blocks beyond the end
-  return parse_padded(sj::padded_string_view(wrapped.data(), bytes, wrapped.size()), Converter{unique_keys, most_keys});
+  return parse_padded(sj::padded_string_view(wrapped.data(), bytes, wrapped.size()), unique_keys, most_keys);
 }
 
 const Json* Json::find(std::string_view key) const {

@@ -2,6 +2,7 @@
 #include "quern/cli/lost_file.h"
 
 #include <fcntl.h>
+#include <poll.h>
 #include <signal.h>
 #include <unistd.h>
 
@@ -14,7 +15,10 @@
 namespace quern {
 namespace {
 
-constexpr int kExitCode = 70;  // sysexits.h: EX_SOFTWARE
+constexpr int kRestMilliseconds = 4000;
+
+std::atomic<bool> flag{false}, rests{false};
+static_assert(std::atomic<bool>::is_always_lock_free);
 
 // Only what signal-safety(7) allows from here on: no memory, no locks, no formatting.
 
@@ -76,10 +80,17 @@ void on_lost_file(int, siginfo_t* info, void*) {
   put("quern: ");
   if (!put_path(reinterpret_cast<uintptr_t>(info->si_addr))) put("a mapped file");
   put(": cannot be read any more: expected the file as it was opened, found it cut or its disk failing\n");
-  ::_exit(kExitCode);
+  if (rests.load()) {
+    flag.store(true);
+    ::poll(nullptr, 0, kRestMilliseconds);
+  }
+  ::_exit(kExitFailed);
 }
 
 }  // namespace
+
+void rest_on_lost_file() { rests.store(true); }
+const std::atomic<bool>& lost_file_flag() { return flag; }
 
 void install_lost_file_handler() {
   struct sigaction action{};

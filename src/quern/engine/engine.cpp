@@ -14,6 +14,9 @@ constexpr size_t kMisses = 256;
 
 double seconds() { return std::chrono::duration<double>(std::chrono::steady_clock::now().time_since_epoch()).count(); }
 
+/// Short enough to need no memory itself.
+Error no_memory() { return {ErrorCode::out_of_memory, "out of memory"}; }
+
 void end_with(const std::shared_ptr<RequestListener>& listener, const Error& error) {
   RequestEnd end;
   end.error = error;
@@ -49,13 +52,28 @@ Engine::~Engine() { close(); }
 
 void Engine::close() {
   if (!thread_.joinable()) return;
+  ask_to_end();
+  thread_.join();
+}
+
+bool Engine::close_by(std::chrono::steady_clock::time_point deadline) {
+  if (!thread_.joinable()) return true;
+  ask_to_end();
+  {
+    std::unique_lock lock(mutex_);
+    if (!gone_.wait_until(lock, deadline, [&] { return has_ended_; })) return false;
+  }
+  thread_.join();
+  return true;
+}
+
+void Engine::ask_to_end() {
   stop(make_error(ErrorCode::cancelled, "the model is being unloaded"));
   {
     const std::scoped_lock lock(mutex_);
     ends_ = true;
   }
   wake_.notify_one();
-  thread_.join();
 }
 
 uint64_t Engine::submit(Request request, const std::shared_ptr<RequestListener>& listener) {
@@ -121,6 +139,18 @@ bool Engine::idle() const {
 
 std::optional<Error> Engine::cache_error() const { return store_ ? store_->last_error() : std::nullopt; }
 
+Engine::Pulse Engine::pulse() const {
+  // Where memory is short it waits for the disk to take what the cache holds: that is progress too.
+  const auto written = static_cast<uint64_t>(store_ ? store_->stored_bytes() : 0);
+  return {rounds_.load(std::memory_order_relaxed) + written + model_->pool().pulse(),
+          works_.load(std::memory_order_relaxed)};
+}
+
+std::optional<Error> Engine::failure() const {
+  const std::scoped_lock lock(mutex_);
+  return failure_;
+}
+
 bool Engine::take_in(bool busy) {
   std::vector<Arrival> arrivals;
   std::vector<uint64_t> cancelled;
@@ -133,7 +163,12 @@ bool Engine::take_in(bool busy) {
     const auto something = [&] {
       return ends_ || !arrivals_.empty() || !cancelled_.empty() || (stopped_ && facts_.running + facts_.waiting > 0);
     };
-    if (!busy) wake_.wait(lock, something);
+    rounds_.fetch_add(1, std::memory_order_relaxed);
+    if (!busy) {
+      works_.store(false, std::memory_order_relaxed);
+      wake_.wait(lock, something);
+      works_.store(true, std::memory_order_relaxed);
+    }
     if (ends_) return false;
     arrivals.swap(arrivals_);
     cancelled.swap(cancelled_);
@@ -144,7 +179,7 @@ bool Engine::take_in(bool busy) {
     try {
       core_->add(a.id, std::move(a.request), a.listener);
     } catch (const std::bad_alloc&) {
-      end_with(a.listener, make_error(ErrorCode::out_of_memory, "no memory for this request"));
+      end_with(a.listener, no_memory());
     }
   }
   for (const uint64_t id : cancelled) core_->cancel(id);
@@ -152,27 +187,56 @@ bool Engine::take_in(bool busy) {
   return true;
 }
 
-void Engine::work() {
+void Engine::run_steps() {
   bool busy = false;
-  while (take_in(busy)) {
+  while (true) {
     try {
+      if (!take_in(busy)) return;
       busy = core_->step();
     } catch (const std::bad_alloc&) {
-      core_->fail_all(make_error(ErrorCode::out_of_memory, "no memory for this step"));
+      core_->fail_all(no_memory());
       busy = false;
     }
   }
+}
+
+/// What was thrown has left nobody knows what half done: an engine that goes on might give answers that are wrong.
+void Engine::fail(std::string_view what) noexcept {
+  try {
+    Error error = make_error(ErrorCode::internal, "the engine has failed: {}", what);
+    const std::scoped_lock lock(mutex_);
+    failure_ = error;
+    if (!stopped_) stopped_ = std::move(error);
+  } catch (...) {
+    std::terminate();  // nobody could be told
+  }
+}
+
+void Engine::work() {
+  try {
+    run_steps();
+  } catch (const std::exception& e) {
+    fail(e.what());
+  } catch (...) {
+    fail("an unknown exception");
+  }
+  const Error error = failure().value_or(make_error(ErrorCode::cancelled, "the model is being unloaded"));
   std::vector<Arrival> late;
   {
     const std::scoped_lock lock(mutex_);
     late.swap(arrivals_);
   }
-  const Error error = make_error(ErrorCode::cancelled, "the model is being unloaded");
   for (const Arrival& a : late) end_with(a.listener, error);
   core_->fail_all(error);
+  {
+    const std::scoped_lock lock(mutex_);
+    facts_ = core_->facts();
+  }
+  core_.reset();  // waits for what is still to be written
   const std::scoped_lock lock(mutex_);
-  facts_ = core_->facts();
-  core_.reset();
+  works_ = false;
+  has_ended_ = true;
+  gone_.notify_all();
 }
 
 }  // namespace quern

@@ -1,6 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 #pragma once
 
+#include <atomic>
+#include <chrono>
 #include <condition_variable>
 #include <cstdint>
 #include <deque>
@@ -41,6 +43,11 @@ class Engine {
   /// Ends all requests with an error, those that come later too, and the thread. Once; not on the engine's thread, and
   /// so needed where listeners own the engine. The destructor does the same.
   void close();
+  /// Begins that: returns at once. Any thread.
+  void ask_to_end();
+  /// As `close`, but waits no longer than until `deadline`. False: the thread is still at work, writing what the disk
+  /// does not take or in a step that does not end; then nothing may be destroyed, only the process can end.
+  bool close_by(std::chrono::steady_clock::time_point deadline);
 
   /// What does not change: tokenizer, template, facts. The rest of it is the engine's.
   const LoadedModel& model() const { return *model_; }
@@ -61,6 +68,19 @@ class Engine {
   std::vector<PrefixMiss> prefix_misses(std::string_view owner) const;
   /// The disk tier's last failure, told once (`PrefixStore::last_error`); serving goes on without it.
   std::optional<Error> cache_error() const;
+  /// What the disk tier has still to write.
+  int64_t unwritten_bytes() const { return store_ ? store_->waiting_bytes() : 0; }
+
+  /// What tells from outside that its thread gets on: while it `works`, `beats` changes with each step and with each
+  /// piece of a forward pass, however long that takes.
+  struct Pulse {
+    uint64_t beats;
+    bool works;  ///< false: it waits for requests
+  };
+  Pulse pulse() const;
+  /// Why it does nothing any more: something other than a lack of memory was thrown on its thread. Its requests have
+  /// ended with this error, and so do those that come.
+  std::optional<Error> failure() const;
 
  private:
   Engine(std::unique_ptr<LoadedModel> model, std::unique_ptr<PrefixStore> store, const EngineOptions& options);
@@ -71,6 +91,8 @@ class Engine {
   };
   int64_t waiting() const;  // under mutex_
   void work();
+  void run_steps();
+  void fail(std::string_view what) noexcept;
   /// Waits for something to do where `busy` is false; false: the end.
   bool take_in(bool busy);
 
@@ -78,13 +100,17 @@ class Engine {
   std::unique_ptr<LoadedModel> model_;  // constant after construction
   std::unique_ptr<PrefixStore> store_;  // constant after construction
   std::unique_ptr<EngineCore> core_;    // engine thread only, once it runs
+  std::atomic<uint64_t> rounds_{0};     // of its thread
+  std::atomic<bool> works_{true};
 
   mutable std::mutex mutex_;
-  std::condition_variable wake_;
+  std::condition_variable wake_, gone_;
   std::vector<Arrival> arrivals_;    // guarded by mutex_
   std::vector<uint64_t> cancelled_;  // guarded by mutex_
   std::optional<Error> stopped_;     // guarded by mutex_
+  std::optional<Error> failure_;     // guarded by mutex_
   bool ends_ = false;                // guarded by mutex_
+  bool has_ended_ = false;           // guarded by mutex_: the thread
   uint64_t last_id_ = 0;             // guarded by mutex_
   std::deque<PrefixMiss> misses_;    // guarded by mutex_
   EngineFacts facts_;                // guarded by mutex_

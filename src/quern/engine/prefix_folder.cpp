@@ -111,34 +111,41 @@ Result<std::unique_ptr<PrefixFolder>> PrefixFolder::open(const std::filesystem::
   return std::unique_ptr<PrefixFolder>(new PrefixFolder(path, std::move(root), fingerprint, first_number));
 }
 
-std::vector<PrefixFolder::File> PrefixFolder::list() const {
-  std::vector<File> out;
+void PrefixFolder::for_each_shelf(const std::function<void(int, std::string_view, uint64_t)>& visit) const {
   for_each_name(root_.get(), [&](const std::string& name) {
     const auto fingerprint = parse_model_name(name);
     if (!fingerprint) return;
-    if (const FileHandle model = open_folder(root_.get(), name)) list_model(model.get(), *fingerprint, out);
+    const FileHandle model = open_folder(root_.get(), name);
+    if (!model) return;
+    for_each_name(model.get(), [&](const std::string& digits) {
+      if (digits.size() != 2 || digits == "..") return;
+      if (const FileHandle shelf = open_folder(model.get(), digits)) visit(shelf.get(), digits, *fingerprint);
+    });
+  });
+}
+
+std::vector<PrefixFolder::File> PrefixFolder::list() const {
+  std::vector<File> out;
+  for_each_shelf([&](int shelf, std::string_view digits, uint64_t fingerprint) {
+    for_each_name(shelf, [&](const std::string& name) {
+      const auto key = parse_key(name);
+      struct stat facts;
+      if (!key || !name.starts_with(digits) || ::fstatat(shelf, name.c_str(), &facts, AT_SYMLINK_NOFOLLOW) != 0) return;
+      if (!S_ISREG(facts.st_mode)) return;
+      out.push_back({fingerprint, *key, whole_blocks(static_cast<uint64_t>(facts.st_size)),
+                     facts.st_mtim.tv_sec * int64_t{1'000'000'000} + facts.st_mtim.tv_nsec});
+    });
   });
   std::ranges::sort(out, {}, &File::used_ns);
   return out;
 }
 
-void PrefixFolder::list_model(int model, uint64_t fingerprint, std::vector<File>& out) const {
-  for_each_name(model, [&](const std::string& name) {
-    if (name.size() != 2 || name == "..") return;
-    if (const FileHandle shelf = open_folder(model, name)) list_shelf(shelf.get(), name, fingerprint, out);
-  });
-}
-
-void PrefixFolder::list_shelf(int shelf, std::string_view digits, uint64_t fingerprint, std::vector<File>& out) const {
-  for_each_name(shelf, [&](const std::string& name) {
-    const auto key = parse_key(std::string_view(name).substr(0, 2 * sizeof(StoreKey)));
-    if (!key || !name.starts_with(digits)) return;
-    if (name.ends_with(kTemporaryEnd)) return remove_leftover(shelf, name);
-    struct stat facts;
-    if (name != key_text(*key) || ::fstatat(shelf, name.c_str(), &facts, AT_SYMLINK_NOFOLLOW) != 0) return;
-    if (!S_ISREG(facts.st_mode)) return;
-    out.push_back({fingerprint, *key, whole_blocks(static_cast<uint64_t>(facts.st_size)),
-                   facts.st_mtim.tv_sec * int64_t{1'000'000'000} + facts.st_mtim.tv_nsec});
+void PrefixFolder::remove_leftovers() const {
+  for_each_shelf([](int shelf, std::string_view digits, uint64_t) {
+    for_each_name(shelf, [&](const std::string& name) {
+      const auto key = parse_key(std::string_view(name).substr(0, 2 * sizeof(StoreKey)));
+      if (key && name.starts_with(digits) && name.ends_with(kTemporaryEnd)) remove_leftover(shelf, name);
+    });
   });
 }
 

@@ -4,8 +4,10 @@
 #include <atomic>
 #include <cstdint>
 #include <filesystem>
+#include <functional>
 #include <memory>
 #include <span>
+#include <string_view>
 #include <vector>
 
 #include "quern/base/result.h"
@@ -37,9 +39,10 @@ class PrefixFolder {
   /// Makes the folder (0700) where it is absent.
   static Result<std::unique_ptr<PrefixFolder>> open(const std::filesystem::path& path, uint64_t fingerprint);
 
-  /// All entries of all fingerprints, the longest unused first, told by their names alone. Removes what killed
-  /// processes left half written.
+  /// All entries of all fingerprints, the longest unused first, told by their names alone.
   std::vector<File> list() const;
+  /// Removes what killed processes left half written.
+  void remove_leftovers() const;
   Status write(const StoreKey& key, std::span<const std::span<const std::byte>> parts) const;
   /// Fills the parts, whose sizes must be those that were written; unless `whole`, they may hold anything afterwards.
   Found read(const StoreKey& key, std::span<const std::span<std::byte>> parts) const;
@@ -50,8 +53,7 @@ class PrefixFolder {
 
  private:
   PrefixFolder(std::filesystem::path path, FileHandle root, uint64_t fingerprint, uint64_t first_number);
-  void list_model(int model, uint64_t fingerprint, std::vector<File>& out) const;
-  void list_shelf(int shelf, std::string_view digits, uint64_t fingerprint, std::vector<File>& out) const;
+  void for_each_shelf(const std::function<void(int shelf, std::string_view digits, uint64_t fingerprint)>& visit) const;
 
   // constant after construction
   std::filesystem::path path_;

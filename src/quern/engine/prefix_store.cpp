@@ -1,11 +1,21 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "quern/engine/prefix_store.h"
 
+#include <chrono>
 #include <cstring>
 #include <system_error>
 #include <utility>
 
 namespace quern {
+
+namespace {
+
+int64_t now_ns() {
+  const auto now = std::chrono::system_clock::now().time_since_epoch();  // as files have it
+  return std::chrono::duration_cast<std::chrono::nanoseconds>(now).count();
+}
+
+}  // namespace
 
 size_t PrefixStore::KeyHash::operator()(const StoreKey& key) const {
   size_t hash;
@@ -40,19 +50,34 @@ PrefixStore::~PrefixStore() {
 }
 
 void PrefixStore::take_stock() {
+  folder_->remove_leftovers();
   for (const PrefixFolder::File& file : folder_->list()) {
     if (file.bytes > cap_bytes_) {
       folder_->remove(file.fingerprint, file.key);
       continue;
     }
     if (file.fingerprint == fingerprint_) {
-      remember(file.key, file.bytes);
+      remember(file.key, file.bytes, file.used_ns);
     } else {
       stored_bytes_ += file.bytes;
       others_.push_back(file);
     }
   }
   make_room(0);
+}
+
+void PrefixStore::count_others() {
+  std::deque<PrefixFolder::File> others;
+  int64_t bytes = 0;
+  for (const PrefixFolder::File& file : folder_->list()) {
+    if (file.fingerprint == fingerprint_) continue;
+    bytes += file.bytes;
+    others.push_back(file);
+  }
+  const std::lock_guard lock(mutex_);
+  for (const PrefixFolder::File& file : others_) stored_bytes_ -= file.bytes;
+  stored_bytes_ += bytes;
+  others_ = std::move(others);
 }
 
 bool PrefixStore::contains(const StoreKey& key) const {
@@ -86,7 +111,10 @@ bool PrefixStore::get(const StoreKey& key, std::span<const std::span<std::byte>>
     forget(key);
     return false;
   }
-  if (const auto it = index_.find(key); it != index_.end()) uses_.splice(uses_.end(), uses_, it->second.use);
+  if (const auto it = index_.find(key); it != index_.end()) {
+    uses_.splice(uses_.end(), uses_, it->second.use);
+    it->second.used_ns = now_ns();
+  }
   return true;
 }
 
@@ -103,6 +131,11 @@ std::optional<Error> PrefixStore::last_error() {
 int64_t PrefixStore::stored_bytes() const {
   const std::lock_guard lock(mutex_);
   return stored_bytes_;
+}
+
+int64_t PrefixStore::waiting_bytes() const {
+  const std::lock_guard lock(mutex_);
+  return queued_bytes_;
 }
 
 void PrefixStore::run() {
@@ -124,11 +157,17 @@ void PrefixStore::run() {
 }
 
 void PrefixStore::write(const Job& job) {
+  constexpr int64_t kParts = 32;
+  written_bytes_ += job.bytes;
+  if (written_bytes_ >= cap_bytes_ / kParts) {
+    count_others();
+    written_bytes_ = 0;
+  }
   make_room(job.bytes);
   const Status status = folder_->write(job.key, job.parts);
   const std::lock_guard lock(mutex_);
   if (status) {
-    remember(job.key, job.bytes);
+    remember(job.key, job.bytes, now_ns());
   } else if (!failing_) {
     error_ = status.error();
   }
@@ -140,7 +179,7 @@ void PrefixStore::make_room(int64_t bytes) {
   {
     const std::lock_guard lock(mutex_);
     while (stored_bytes_ + bytes > cap_bytes_ && !(others_.empty() && uses_.empty())) {
-      if (!others_.empty()) {
+      if (other_is_next()) {
         stored_bytes_ -= others_.front().bytes;
         leaving.push_back(others_.front());
         others_.pop_front();
@@ -153,6 +192,12 @@ void PrefixStore::make_room(int64_t bytes) {
   for (const PrefixFolder::File& file : leaving) folder_->remove(file.fingerprint, file.key);
 }
 
+/// To leave; one of the two is there.
+bool PrefixStore::other_is_next() const {
+  if (others_.empty() || uses_.empty()) return uses_.empty();
+  return others_.front().used_ns <= index_.at(uses_.front()).used_ns;
+}
+
 void PrefixStore::forget(const StoreKey& key) {
   const auto it = index_.find(key);
   if (it == index_.end()) return;
@@ -161,9 +206,9 @@ void PrefixStore::forget(const StoreKey& key) {
   index_.erase(it);
 }
 
-void PrefixStore::remember(const StoreKey& key, int64_t bytes) {
+void PrefixStore::remember(const StoreKey& key, int64_t bytes, int64_t used_ns) {
   uses_.push_back(key);
-  index_.emplace(key, Entry{bytes, std::prev(uses_.end())});
+  index_.emplace(key, Entry{bytes, used_ns, std::prev(uses_.end())});
   stored_bytes_ += bytes;
 }
 

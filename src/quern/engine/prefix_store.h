@@ -33,7 +33,9 @@ class PrefixStore {
   static constexpr int64_t kQueueBytes = 256 << 20;
 
   /// `fingerprint`: of the model and the form of its state; entries of others are never found, but count towards
-  /// `cap_bytes` and are the first to go. The folder is made where it is absent; one that cannot be made is an error.
+  /// `cap_bytes`: the longest unused of all go first. What other stores write meanwhile is looked at again each time a
+  /// 32nd of the cap was written here, so that several together stay below it but for such a part each. The folder is
+  /// made where it is absent; one that cannot be made is an error.
   static Result<std::unique_ptr<PrefixStore>> open(const std::filesystem::path& dir, uint64_t fingerprint,
                                                    int64_t cap_bytes, int64_t queue_bytes = kQueueBytes);
   /// Writes what waits.
@@ -55,6 +57,8 @@ class PrefixStore {
   std::optional<Error> last_error();
   /// What is on disk, as far as this process knows, in whole blocks. Any thread.
   int64_t stored_bytes() const;
+  /// What was put and has not been written. Any thread.
+  int64_t waiting_bytes() const;
 
  private:
   struct Job {
@@ -64,7 +68,7 @@ class PrefixStore {
     int64_t bytes;
   };
   struct Entry {
-    int64_t bytes;
+    int64_t bytes, used_ns;
     std::list<StoreKey>::iterator use;  // in uses_
   };
   struct KeyHash {  // keys are hashes
@@ -73,11 +77,13 @@ class PrefixStore {
 
   PrefixStore(std::unique_ptr<PrefixFolder> folder, uint64_t fingerprint, int64_t cap_bytes, int64_t queue_bytes);
   void take_stock();
+  void count_others();
   void run();
   void write(const Job& job);
   void make_room(int64_t bytes);
   void forget(const StoreKey& key);
-  void remember(const StoreKey& key, int64_t bytes);
+  void remember(const StoreKey& key, int64_t bytes, int64_t used_ns);
+  bool other_is_next() const;
 
   // constant after construction
   std::unique_ptr<PrefixFolder> folder_;
@@ -97,6 +103,7 @@ class PrefixStore {
   bool failing_ = false, stopping_ = false;
   std::condition_variable changed_;
 
+  int64_t written_bytes_ = 0;  // writer's thread: since the others were counted
   std::thread writer_;
 };
 

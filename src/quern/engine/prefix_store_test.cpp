@@ -265,7 +265,7 @@ TEST_F(PrefixStoreTest, an_entry_larger_than_the_cap_costs_no_other) {
   EXPECT_EQ(files(), 0u);
 }
 
-TEST_F(PrefixStoreTest, other_models_entries_go_first) {
+TEST_F(PrefixStoreTest, the_longest_unused_goes_first_whosever_it_is) {
   const int64_t each = 16 << 10;
   {
     auto other = open(kOtherModel);
@@ -273,19 +273,31 @@ TEST_F(PrefixStoreTest, other_models_entries_go_first) {
     put(*other, 11);
   }
   put(*open(), 1);
-  set_age(file(1), 5000);
+  set_age(file(10, kOtherModel), 30);
+  set_age(file(1), 20);
   set_age(file(11, kOtherModel), 10);
-  set_age(file(10, kOtherModel), 20);
   auto store = open(kModel, 3 * each);
   EXPECT_EQ(store->stored_bytes(), 3 * each);
   put(*store, 2);
   EXPECT_FALSE(fs::exists(file(10, kOtherModel)));
   EXPECT_TRUE(fs::exists(file(11, kOtherModel)) && fs::exists(file(1)));
   put(*store, 3);
-  EXPECT_FALSE(fs::exists(shelf(11, kOtherModel).parent_path()));  // its folders too
-  EXPECT_TRUE(get(*store, 1));
+  EXPECT_FALSE(store->contains(key_of(1)));
   put(*store, 4);
-  EXPECT_FALSE(store->contains(key_of(2)));
+  EXPECT_FALSE(fs::exists(shelf(11, kOtherModel).parent_path()));  // its folders too
+  for (int i : {2, 3, 4}) EXPECT_TRUE(get(*store, i)) << i;
+}
+
+TEST_F(PrefixStoreTest, models_share_what_a_folder_may_hold) {
+  const int64_t each = 16 << 10, cap = 64 * each, part = cap / 32;
+  auto one = open(kModel, cap), two = open(kOtherModel, cap);
+  for (int i = 0; i < 300; ++i) {
+    put(i % 3 ? *one : *two, i);
+    EXPECT_LE(static_cast<int64_t>(files()) * each, cap + 2 * (part + each)) << i;
+  }
+  // Both have some: those that were used last.
+  for (const auto& [store, last] : {std::pair(one.get(), 299), std::pair(two.get(), 297)})
+    for (int i = last; i > last - 30; i -= 3) EXPECT_TRUE(get(*store, i)) << i;
 }
 
 TEST_F(PrefixStoreTest, hostile_content_is_neither_followed_nor_waited_for) {

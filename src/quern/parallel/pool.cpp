@@ -124,6 +124,13 @@ Pool::~Pool() {
 
 int Pool::size() const { return impl_->threads; }
 
+uint64_t Pool::pulse() const {
+  constexpr uint64_t kMix = 0x9e3779b97f4a7c15;  // so that changes of two do not add up to none
+  uint64_t pulse = (uint64_t{impl_->region.value()} << 32) + impl_->phase.value();
+  for (const Share& share : impl_->shares) pulse = pulse * kMix + share.mark();
+  return pulse;
+}
+
 void Pool::run(FunctionRef<void(const Worker&)> fn) noexcept {
   impl_->work = fn;
   if (impl_->profile) impl_->began = Profile::Clock::now();

@@ -60,6 +60,8 @@ class Pool {
   Pool& operator=(const Pool&) = delete;
 
   int size() const;
+  /// A number that changes while a region gets on: with every barrier and every piece of `work_through`. Any thread.
+  uint64_t pulse() const;
   /// Runs `fn` on every worker and returns when all are done. `fn` must not throw, on any worker: the others would wait
   /// at a barrier forever, so an exception that leaves it ends the process (std::terminate, which names it). Allocate
   /// before the region.

@@ -32,6 +32,30 @@ TEST(Pool, runs_every_worker_once_in_each_region) {
   }
 }
 
+TEST(Pool, has_a_pulse_while_it_works_and_none_while_it_hangs) {
+  for (int threads : {1, 3}) {
+    Pool pool(threads);
+    const uint64_t idle = pool.pulse();
+    EXPECT_EQ(pool.pulse(), idle);
+    std::vector<uint64_t> seen;
+    pool.run([&](const Worker& worker) {
+      worker.work_through(100, 1, 1, [&](int64_t, int64_t) {
+        if (worker.index() == 0) seen.push_back(pool.pulse());
+      });
+    });
+    ASSERT_FALSE(seen.empty());
+    EXPECT_NE(seen.front(), idle) << threads;
+    if (threads == 1) {
+      std::ranges::sort(seen);
+      EXPECT_EQ(std::ranges::unique(seen).begin(), seen.end()) << "each piece is a beat";
+    }
+    const uint64_t after = pool.pulse();
+    EXPECT_NE(after, idle);
+    std::this_thread::sleep_for(std::chrono::milliseconds(20));
+    EXPECT_EQ(pool.pulse(), after);
+  }
+}
+
 TEST(Pool, caller_is_worker_zero) {
   Pool pool(3);
   const std::thread::id self = std::this_thread::get_id();

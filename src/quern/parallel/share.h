@@ -27,6 +27,9 @@ class alignas(64) Share {
   /// For others, the last units: half of what is left, so that owner and helper get ready together, and at most `most`.
   Range take_back(uint16_t turn, Range whole, int64_t most);
 
+  /// A number that is another one after each of these. Any thread.
+  uint64_t mark() const { return left_.load(std::memory_order_relaxed); }
+
  private:
   enum class Side { front, back };
   Range take(Side side, uint16_t turn, Range whole, int64_t most);

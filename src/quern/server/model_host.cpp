@@ -3,43 +3,18 @@
 
 #include <algorithm>
 #include <chrono>
+#include <iterator>
+#include <new>
 #include <system_error>
 #include <thread>
 
 #include "quern/engine/memory.h"
+#include "quern/safetensors/folder.h"
 #include "quern/server/metrics.h"
 
 namespace quern {
 
 namespace fs = std::filesystem;
-
-/// A loaded model with its engine.
-class EngineHost::Hosted : public ServedModel {
- public:
-  Hosted(std::string name, std::unique_ptr<Engine> engine) : name_(std::move(name)), engine_(std::move(engine)) {}
-
-  const std::string& name() const override { return name_; }
-  const Tokenizer& tokenizer() const override { return model().tokenizer(); }
-  Result<const ChatTemplate*> chat_template() const override { return model().chat_template(); }
-  const std::string& bos_text() const override { return model().bos_text(); }
-  const std::string& eos_text() const override { return model().eos_text(); }
-  const GenerationDefaults& defaults() const override { return model().defaults(); }
-  const ModelInfo& info() const override { return model().model().info(); }
-  int64_t context_tokens() const override { return model().context().tokens; }
-  uint64_t submit(Request request, std::shared_ptr<RequestListener> listener) override {
-    return engine_->submit(std::move(request), listener);
-  }
-  bool full() const override { return engine_->full(); }
-  void cancel(uint64_t id) override { engine_->cancel(id); }
-
-  Engine& engine() { return *engine_; }
-  const LoadedModel& model() const { return engine_->model(); }
-  int64_t bytes() const { return info().weight_bytes + model().context().state_bytes; }
-
- private:
-  const std::string name_;
-  std::unique_ptr<Engine> engine_;
-};
 
 namespace {
 
@@ -50,6 +25,16 @@ int64_t file_time(const fs::path& path) {
   if (error) return 0;
   const auto system = std::chrono::file_clock::to_sys(time);
   return std::chrono::duration_cast<std::chrono::seconds>(system.time_since_epoch()).count();
+}
+
+/// The files that a model is mapped from.
+std::vector<fs::path> mapped_files(const ModelSource& source) {
+  if (const gguf::File* file = source.gguf()) return {file->paths().begin(), file->paths().end()};
+  std::vector<fs::path> out;
+  std::error_code error;
+  for (const auto& entry : fs::directory_iterator(source.folder()->path(), error))
+    if (entry.path().extension() == ".safetensors") out.push_back(entry.path());
+  return out;
 }
 
 int64_t bytes_of(const fs::path& path) {
@@ -89,24 +74,27 @@ EngineHost::Slot* EngineHost::find(std::string_view name) {
   for (Slot& slot : slots_)
     if (slot.entry.name == name || std::ranges::find(slot.entry.aliases, name) != slot.entry.aliases.end())
       return &slot;
-  return slots_.size() == 1 ? slots_.data() : nullptr;  // agents ask for names of their own
+  // Agents ask for names of their own.
+  return slots_.size() == 1 || name.empty() ? slots_.data() : nullptr;
 }
 
 std::vector<ModelCard> EngineHost::models() {
-  const std::scoped_lock lock(mutex_);
   std::vector<ModelCard> cards;
   for (const Slot& slot : slots_) {
     ModelCard card;
     card.name = slot.entry.name;
     card.aliases = slot.entry.aliases;
-    card.created = file_time(slot.entry.path);
+    card.created = file_time(slot.entry.path);  // not under the lock: a disk may take its time
     card.file_bytes = bytes_of(slot.entry.path);
-    card.loaded = slot.loaded;
-    if (slot.loaded) {
-      card.architecture = slot.loaded->info().architecture;
-      card.parameters = slot.loaded->info().parameters;
-    }
     cards.push_back(std::move(card));
+  }
+  const std::scoped_lock lock(mutex_);
+  for (size_t i = 0; i < cards.size(); ++i) {
+    ModelCard& card = cards[i];
+    card.loaded = slots_[i].loaded;
+    if (!card.loaded) continue;
+    card.architecture = card.loaded->info().architecture;
+    card.parameters = card.loaded->info().parameters;
   }
   return cards;
 }
@@ -131,7 +119,7 @@ int64_t EngineHost::promised_bytes() const {
 
 /// Unloads the model that was not used for longest; false: all are in use. Waits for its thread.
 bool EngineHost::unload_one() {
-  std::shared_ptr<Hosted> gone;
+  std::shared_ptr<HostedModel> gone;
   {
     const std::scoped_lock lock(mutex_);
     Slot* oldest = nullptr;
@@ -162,7 +150,7 @@ bool EngineHost::unload_one_soon() {
   return true;
 }
 
-Result<std::shared_ptr<EngineHost::Hosted>> EngineHost::load(Slot& slot) {
+Result<std::shared_ptr<HostedModel>> EngineHost::load(Slot& slot) {
   while (true) {
     LoadOptions load = options_.load;
     load.whole_budget = slots_.size() == 1;
@@ -181,7 +169,7 @@ Result<std::shared_ptr<EngineHost::Hosted>> EngineHost::load(Slot& slot) {
     }
     EngineOptions engine = options_.engine;
     QUERN_TRY(auto started, Engine::start(*std::move(model), engine));
-    return std::make_shared<Hosted>(slot.entry.name, std::move(started));
+    return std::make_shared<HostedModel>(slot.entry.name, std::move(started));
   }
 }
 
@@ -196,9 +184,12 @@ Result<std::shared_ptr<ServedModel>> EngineHost::model_of(Slot& slot) {
   const std::scoped_lock one(loading_);
   if (auto there = loaded()) return there;  // somebody else has loaded it
   QUERN_TRY(auto hosted, load(slot));
+  FileWatch files(mapped_files(hosted->model().source()));
   const std::scoped_lock lock(mutex_);
   if (stopped_) hosted->engine().stop(*stopped_);
   slot.loaded = hosted;
+  slot.files = std::move(files);
+  slot.watchdog = {};
   slot.failure.reset();
   return std::shared_ptr<ServedModel>(std::move(hosted));
 }
@@ -210,12 +201,12 @@ Status EngineHost::start() {
 
 Result<std::shared_ptr<ServedModel>> EngineHost::model(std::string_view name) {
   Slot* slot = find(name);
-  if (!slot && name.empty()) slot = slots_.data();
   if (!slot) {
     std::string names;
     for (const Slot& s : slots_) names += (names.empty() ? "" : ", ") + s.entry.name;
     return make_error(ErrorCode::not_found, "model: expected one of {}, found another name", names);
   }
+  if (auto refused = refusal(*slot)) return *std::move(refused);
   auto model = model_of(*slot);
   if (model) return model;
   const ErrorCode code = model.error().code;
@@ -230,6 +221,46 @@ Result<std::shared_ptr<ServedModel>> EngineHost::model(std::string_view name) {
   if (code == ErrorCode::out_of_memory)
     return make_error(code, "model {}: there is no room for it beside those in use", shown);
   return make_error(ErrorCode::internal, "model {}: it cannot be loaded, the server's log says why", shown);
+}
+
+bool EngineHost::load_later(std::string_view name, Loaded then) {
+  constexpr std::string_view kLatest = ":latest";  // Ollama's clients may add it
+  Slot* slot = find(name);
+  if (!slot && name.ends_with(kLatest)) slot = find(name.substr(0, name.size() - kLatest.size()));
+  if (!slot) return false;
+  const std::scoped_lock lock(mutex_);
+  if (slot->loaded || slot->lost || stopped_) return false;
+  slot->waiting.push_back(std::move(then));
+  if (slot->waiting.size() > 1) return true;
+  try {
+    loads_.post([this, slot] { load_for_those_who_wait(*slot); });
+  } catch (...) {
+    slot->waiting.clear();
+    throw;
+  }
+  return true;
+}
+
+void EngineHost::load_for_those_who_wait(Slot& slot) {
+  Result<std::shared_ptr<ServedModel>> model = Error{ErrorCode::out_of_memory, "out of memory"};
+  try {
+    model = this->model(slot.entry.name);
+  } catch (const std::bad_alloc&) {
+    // As it says.
+  }
+  std::vector<Loaded> waiting;
+  {
+    const std::scoped_lock lock(mutex_);
+    waiting.swap(slot.waiting);
+  }
+  for (Loaded& then : waiting) {
+    try {
+      then(model);
+    } catch (...) {
+      // That one gets no answer; the others do.
+    }
+    then = nullptr;
+  }
 }
 
 std::optional<Json> EngineHost::prefix_misses(std::string_view owner) {
@@ -262,20 +293,146 @@ std::string EngineHost::metrics() {
   return metrics_text(facts);
 }
 
-void EngineHost::end(const Error& reason) {
-  stop(reason);
-  std::vector<std::shared_ptr<Hosted>> loaded;
+std::optional<Error> EngineHost::refusal(const Slot& slot) {
+  const std::scoped_lock lock(mutex_);
+  // Cancelled: by the server, not by what was asked (503).
+  if (slot.lost)
+    return make_error(ErrorCode::cancelled, "model {}: its file has changed, it is not served any more",
+                      slot.entry.name);
+  if (slot.silent) return make_error(ErrorCode::cancelled, "model {}: its engine does not get on now", slot.entry.name);
+  return std::nullopt;
+}
+
+bool EngineHost::healthy() {
+  const std::scoped_lock lock(mutex_);
+  return !failed_ && std::ranges::none_of(slots_, &Slot::silent);
+}
+
+std::optional<Error> EngineHost::failure() {
+  const std::scoped_lock lock(mutex_);
+  return failed_;
+}
+
+void EngineHost::watch() {
+  const auto now = Watchdog::Clock::now();
   {
     const std::scoped_lock lock(mutex_);
-    for (const Slot& slot : slots_)
-      if (slot.loaded) loaded.push_back(slot.loaded);
+    for (Slot& slot : slots_) look_after(slot, now);
+    if (now < next_look_ || looking_) return;
+    looking_ = true;
   }
-  for (const auto& hosted : loaded) hosted->engine().close();
+  next_look_ = now + options_.file_look;
+  files_.post([this] {
+    try {
+      look_at_files();
+    } catch (const std::bad_alloc&) {
+      // The next look.
+    }
+    const std::scoped_lock lock(mutex_);
+    looking_ = false;
+  });
+}
+
+/// Under the lock.
+void EngineHost::look_after(Slot& slot, Watchdog::Clock::time_point now) {
+  if (!slot.loaded) {
+    slot.silent = false;
+    return;
+  }
+  Engine& engine = slot.loaded->engine();
+  const Engine::Pulse pulse = engine.pulse();
+  const auto silence = slot.watchdog.look(pulse.beats, pulse.works, now);
+  const bool was_silent = std::exchange(slot.silent, silence >= options_.silence);
+  const double seconds = std::chrono::duration<double>(options_.silence).count();
+  if (slot.silent && !was_silent)
+    untold_.push_back(make_error(ErrorCode::internal, "model {}: its engine has not got on for {:.0f} seconds",
+                                 slot.entry.name, seconds));
+  if (failed_) return;
+  if (auto failure = engine.failure())
+    failed_ = std::move(*failure).in("model " + slot.entry.name);
+  else if (silence >= 2 * options_.silence)
+    failed_ =
+        make_error(ErrorCode::internal, "model {}: expected its engine to get on, found it stuck for {:.0f} seconds",
+                   slot.entry.name, 2 * seconds);
+}
+
+/// On a thread of its own.
+void EngineHost::look_at_files() {
+  for (Slot& slot : slots_) {
+    std::optional<FileWatch> files;
+    std::shared_ptr<HostedModel> watched;
+    {
+      const std::scoped_lock lock(mutex_);
+      if (slot.lost || !slot.loaded) continue;
+      files = slot.files;
+      watched = slot.loaded;
+    }
+    auto change = files->change();
+    const std::scoped_lock lock(mutex_);
+    if (slot.loaded != watched) continue;
+    slot.files = std::move(files);
+    if (change) lose(slot, *std::move(change));
+  }
+  unload_lost();
+}
+
+/// Under the lock.
+void EngineHost::lose(Slot& slot, Error change) {
+  slot.lost = true;
+  slot.loaded->engine().stop(
+      make_error(ErrorCode::cancelled, "model {}: its file has changed while it was served", slot.entry.name));
+  if (std::ranges::all_of(slots_, &Slot::lost))
+    failed_ = std::move(change);
+  else
+    untold_.push_back(std::move(change));
+}
+
+void EngineHost::unload_lost() {
+  std::vector<std::shared_ptr<HostedModel>> gone;  // their threads are waited for outside the lock
+  const std::scoped_lock lock(mutex_);
+  for (Slot& slot : slots_)
+    if (slot.lost && slot.loaded && slot.loaded.use_count() == 1 && slot.loaded->engine().idle()) {
+      add_counters(slot.past, slot.loaded->engine().facts());
+      gone.push_back(std::exchange(slot.loaded, nullptr));
+    }
+}
+
+std::vector<std::shared_ptr<HostedModel>> EngineHost::loaded() {
+  const std::scoped_lock lock(mutex_);
+  std::vector<std::shared_ptr<HostedModel>> out;
+  for (const Slot& slot : slots_)
+    if (slot.loaded) out.push_back(slot.loaded);
+  return out;
+}
+
+void EngineHost::abandon(const Error& reason) {
+  stop(reason);
+  for (const auto& hosted : loaded()) hosted->abandon(reason);
+}
+
+bool EngineHost::end(const Error& reason, std::chrono::steady_clock::time_point deadline) {
+  stop(reason);
+  const bool files_rest = files_.end_by(deadline), loads_rest = loads_.end_by(deadline);
+  bool good = files_rest && loads_rest;
+  const auto hosted = loaded();
+  for (const auto& h : hosted) h->engine().ask_to_end();  // all at once: they share the time
+  for (const auto& h : hosted) {
+    if (h->engine().close_by(deadline)) continue;
+    good = false;
+    const int64_t bytes = h->engine().unwritten_bytes();
+    const std::scoped_lock lock(mutex_);
+    untold_.push_back(bytes > 0
+                          ? make_error(ErrorCode::internal,
+                                       "model {}: cache: {} bytes are left unwritten at the end, the disk is too slow",
+                                       h->name(), bytes)
+                          : make_error(ErrorCode::internal, "model {}: its engine has not come to its end", h->name()));
+  }
+  return good;
 }
 
 std::vector<Error> EngineHost::take_errors() {
   const std::scoped_lock lock(mutex_);
-  std::vector<Error> out;
+  std::vector<Error> out = std::exchange(untold_, {});
   for (Slot& slot : slots_) {
     if (slot.failure && !std::exchange(slot.failure_told, true)) out.push_back(*slot.failure);
     if (!slot.loaded) continue;
@@ -285,10 +442,16 @@ std::vector<Error> EngineHost::take_errors() {
 }
 
 void EngineHost::stop(const Error& reason) {
-  const std::scoped_lock lock(mutex_);
-  stopped_ = reason;
-  for (Slot& slot : slots_)
-    if (slot.loaded) slot.loaded->engine().stop(reason);
+  std::vector<Loaded> waiting;
+  {
+    const std::scoped_lock lock(mutex_);
+    stopped_ = reason;
+    for (Slot& slot : slots_) {
+      if (slot.loaded) slot.loaded->engine().stop(reason);
+      std::ranges::move(std::exchange(slot.waiting, {}), std::back_inserter(waiting));
+    }
+  }
+  for (const Loaded& then : waiting) then(reason);
 }
 
 }  // namespace quern

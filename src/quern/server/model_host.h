@@ -1,11 +1,13 @@
 // SPDX-License-Identifier: Apache-2.0
 #pragma once
 
+#include <chrono>
 #include <cstdint>
 #include <filesystem>
 #include <functional>
 #include <memory>
 #include <mutex>
+#include <optional>
 #include <string>
 #include <string_view>
 #include <vector>
@@ -13,7 +15,11 @@
 #include "quern/base/result.h"
 #include "quern/engine/engine.h"
 #include "quern/engine/loaded_model.h"
+#include "quern/server/file_watch.h"
+#include "quern/server/hosted_model.h"
 #include "quern/server/services.h"
+#include "quern/server/watchdog.h"
+#include "quern/server/workers.h"
 
 namespace quern {
 
@@ -27,6 +33,9 @@ struct ModelEntry {
 struct HostOptions {
   LoadOptions load;      ///< of each model; the memory budget is for all of them together
   EngineOptions engine;  ///< of each model
+  /// An engine that works so long without getting on answers nobody new; after twice that it is given up.
+  std::chrono::milliseconds silence{30'000};
+  std::chrono::milliseconds file_look{1000};  ///< how often files of loaded models are looked at
 };
 
 /// Loads models when they are asked for and unloads those that nobody uses when another needs their room, the longest
@@ -46,23 +55,39 @@ class EngineHost : public ModelHost {
   std::vector<ModelCard> models() override;
   /// Why a model does not load is the operator's business (`take_errors`); clients hear that it does not.
   Result<std::shared_ptr<ServedModel>> model(std::string_view name) override;
+  bool load_later(std::string_view name, Loaded then) override;
   std::optional<Json> prefix_misses(std::string_view owner) override;
   std::string metrics() override;
-  bool healthy() override { return true; }
+  /// False while an engine is silent, and for good once one has failed.
+  bool healthy() override;
+
+  /// Looks after the engines and, on a thread of its own, the files of their models. To be called now and then, by one
+  /// thread; returns at once. A model whose file is written into while it is served answers nobody any more, its
+  /// requests end with an error, and it is unloaded.
+  void watch();
+  /// Why this process should end, once that is so: an engine has failed or is given up, no model is left.
+  std::optional<Error> failure();
 
   /// Ends all requests with this error, those that come later too.
   void stop(const Error& reason);
-  /// The same, and waits for the engines' threads: nobody hears of anything any more.
-  void end(const Error& reason);
+  /// The same at once, whatever the engines' threads are doing.
+  void abandon(const Error& reason);
+  /// `stop`, and waits for the threads: nobody hears of anything any more. False: at `deadline` some were still at
+  /// work; then nothing may be destroyed, only the process can end.
+  bool end(const Error& reason, std::chrono::steady_clock::time_point deadline);
 
   /// What has gone wrong behind the requests and was not told yet: models that do not load, disk tiers that fail.
   std::vector<Error> take_errors();
 
  private:
-  class Hosted;
   struct Slot {
     ModelEntry entry;
-    std::shared_ptr<Hosted> loaded;  // null: not in memory
+    std::shared_ptr<HostedModel> loaded;  // null: not in memory
+    std::optional<FileWatch> files;       // of what is loaded
+    std::vector<Loaded> waiting;          // for it to be loaded: that is under way
+    Watchdog watchdog;
+    bool silent = false;
+    bool lost = false;  // its file has changed: not served any more
     uint64_t used = 0;
     EngineFacts past;              // counters of what was unloaded
     std::optional<Error> failure;  // of the last load; nothing after one that went well
@@ -70,8 +95,15 @@ class EngineHost : public ModelHost {
   };
 
   Slot* find(std::string_view name);
+  void load_for_those_who_wait(Slot& slot);
   Result<std::shared_ptr<ServedModel>> model_of(Slot& slot);
-  Result<std::shared_ptr<Hosted>> load(Slot& slot);
+  Result<std::shared_ptr<HostedModel>> load(Slot& slot);
+  std::optional<Error> refusal(const Slot& slot);
+  void look_after(Slot& slot, Watchdog::Clock::time_point now);
+  void look_at_files();
+  void lose(Slot& slot, Error change);
+  void unload_lost();
+  std::vector<std::shared_ptr<HostedModel>> loaded();
   bool unload_one();
   bool unload_one_soon();
   int64_t bytes_in_use() const;
@@ -81,9 +113,14 @@ class EngineHost : public ModelHost {
   const Loader loader_;        // constant after construction
   std::mutex loading_;         // one load at a time; taken before mutex_
   std::mutex mutex_;
-  std::vector<Slot> slots_;       // its size and entries are constant; the rest guarded by mutex_
-  uint64_t clock_ = 0;            // guarded by mutex_
-  std::optional<Error> stopped_;  // guarded by mutex_
+  std::vector<Slot> slots_;                  // its size and entries are constant; the rest guarded by mutex_
+  uint64_t clock_ = 0;                       // guarded by mutex_
+  std::optional<Error> stopped_;             // guarded by mutex_
+  std::optional<Error> failed_;              // guarded by mutex_
+  std::vector<Error> untold_;                // guarded by mutex_
+  bool looking_ = false;                     // guarded by mutex_: at files
+  Watchdog::Clock::time_point next_look_{};  // of the thread of `watch`
+  Workers loads_{1}, files_{1};              // last: what they do needs all of the above
 };
 
 }  // namespace quern

@@ -2,6 +2,7 @@
 #include "quern/server/model_host.h"
 
 #include <gtest/gtest.h>
+#include <unistd.h>
 
 #include <algorithm>
 #include <atomic>
@@ -9,6 +10,7 @@
 #include <fstream>
 #include <future>
 #include <map>
+#include <stdexcept>
 #include <thread>
 
 #include "quern/model/golden_testing.h"
@@ -44,6 +46,28 @@ class Waiting : public RequestListener {
   std::promise<RequestEnd> end_;
 };
 
+/// Holds up the engine's thread at its first token until it is let go.
+class Blocking : public Waiting {
+ public:
+  Blocking() : Waiting(nullptr) {}
+  void on_token(const TokenInfo& token, std::string_view text) override {
+    Waiting::on_token(token, text);
+    go_on_.wait();
+  }
+  void let_go() { let_go_.set_value(); }
+
+ private:
+  std::promise<void> let_go_;
+  std::shared_future<void> go_on_ = let_go_.get_future().share();
+};
+
+/// What no listener may do.
+class Throwing : public Waiting {
+ public:
+  Throwing() : Waiting(nullptr) {}
+  void on_token(const TokenInfo&, std::string_view) override { throw std::runtime_error("a mistake"); }
+};
+
 Request request(int64_t tokens) {
   Request out;
   out.prompt = {1, 2, 3};
@@ -71,7 +95,8 @@ class ModelHostTest : public ::testing::Test {
     std::vector<ModelEntry> entries;
     for (const std::string& name : names) entries.push_back({name, file_, {}});
     if (entries.size() > 1) entries[1].aliases = {"other", "gpt-4"};
-    HostOptions options{.load = load_, .engine = {.parallel = 2, .cache_dir = {}}};
+    HostOptions options{
+        .load = load_, .engine = {.parallel = 2, .cache_dir = {}}, .silence = silence_, .file_look = 20ms};
     options.load.memory_budget = room * one_;
     return std::make_unique<EngineHost>(std::move(entries), options, [this](const auto& path, const LoadOptions& load) {
       return this->load(path, load);
@@ -80,6 +105,7 @@ class ModelHostTest : public ::testing::Test {
 
   Result<std::unique_ptr<LoadedModel>> load(const std::filesystem::path& path, LoadOptions options) {
     ++loads_;
+    if (may_load_.valid()) may_load_.wait();
     whole_budget_ = options.whole_budget;
     if (broken_) return make_error(ErrorCode::corrupt_data, "{}: broken", path.string());
     if (options.memory_budget < one_)
@@ -88,6 +114,17 @@ class ModelHostTest : public ::testing::Test {
     return LoadedModel::load(path, options, [](int64_t, int64_t) { return true; });
   }
 
+  /// Watches until it is so.
+  template <typename Condition>
+  static bool watch_until(EngineHost& host, Condition condition) {
+    const auto end = std::chrono::steady_clock::now() + 30s;
+    while (std::chrono::steady_clock::now() < end) {
+      host.watch();
+      if (condition()) return true;
+      std::this_thread::sleep_for(5ms);
+    }
+    return false;
+  }
   static std::string loaded(EngineHost& host) {
     std::string out;
     for (const ModelCard& card : host.models())
@@ -122,8 +159,10 @@ class ModelHostTest : public ::testing::Test {
   std::filesystem::path file_;
   LoadOptions load_;
   int64_t one_ = 0;
+  std::chrono::milliseconds silence_{30'000};
   int loads_ = 0;
   bool broken_ = false, whole_budget_ = false;
+  std::shared_future<void> may_load_;  // where a load has to wait for it
 };
 
 TEST_F(ModelHostTest, loads_when_asked_and_once) {
@@ -146,6 +185,32 @@ TEST_F(ModelHostTest, loads_once_for_many_who_ask_at_the_same_time) {
   for (auto& t : threads) t.join();
   EXPECT_EQ(good, 4);
   EXPECT_EQ(loads_, 1);
+}
+
+TEST_F(ModelHostTest, loads_later_for_all_who_wait) {
+  const auto h = host(3);
+  EXPECT_FALSE(h->load_later("d", [](const auto&) { FAIL() << "there is no such model"; }));
+  std::promise<void> all, let_load;
+  may_load_ = let_load.get_future().share();
+  std::atomic<int> good = 0;
+  std::shared_ptr<ServedModel> kept;
+  for (const char* name : {"b", "gpt-4", "other:latest"})
+    ASSERT_TRUE(h->load_later(name, [&](const Result<std::shared_ptr<ServedModel>>& model) {
+      if (!model || (*model)->name() != "b") return all.set_value();
+      kept = *model;
+      if (++good == 3) all.set_value();
+    })) << name;
+  EXPECT_FALSE(h->models()[1].loaded) << "who lists models does not wait";
+  let_load.set_value();
+  ASSERT_EQ(all.get_future().wait_for(30s), std::future_status::ready);
+  EXPECT_EQ(good, 3);
+  EXPECT_EQ(loads_, 1);
+  EXPECT_FALSE(h->load_later("b", [](const auto&) { FAIL() << "it is there"; }));
+
+  broken_ = true;
+  std::promise<Error> failed;
+  ASSERT_TRUE(h->load_later("a", [&](const auto& model) { failed.set_value(model ? Error() : model.error()); }));
+  EXPECT_NE(failed.get_future().get().message.find("model a: "), std::string::npos);
 }
 
 TEST_F(ModelHostTest, starts_with_the_first_and_holds_on_to_none) {
@@ -342,6 +407,104 @@ TEST_F(ModelHostTest, a_model_that_is_held_outlives_it_and_says_why_it_does_noth
   const auto late = std::make_shared<Waiting>(nullptr);
   (*model)->cancel((*model)->submit(request(5), late));
   EXPECT_EQ(late->end().error->code, ErrorCode::cancelled);
+}
+
+TEST_F(ModelHostTest, an_engine_that_does_not_get_on_answers_nobody_new_until_it_does) {
+  silence_ = 1s;
+  const auto h = host(3);
+  const auto a = h->model("a");
+  ASSERT_TRUE(a);
+  const auto blocking = std::make_shared<Blocking>();
+  (*a)->submit(request(5), blocking);
+  ASSERT_TRUE(blocking->begins());
+  EXPECT_TRUE(h->healthy());
+  ASSERT_TRUE(watch_until(*h, [&] { return !h->healthy(); }));
+  const auto refused = h->model("a");
+  ASSERT_FALSE(refused);
+  EXPECT_EQ(refused.error().code, ErrorCode::cancelled) << "a 503";
+  EXPECT_EQ(ask(*h, "b"), "b") << "not its matter";
+  blocking->let_go();
+  ASSERT_TRUE(watch_until(*h, [&] { return h->healthy(); }));
+  EXPECT_FALSE(blocking->end().error);
+  EXPECT_EQ(ask(*h, "a"), "a");
+  EXPECT_FALSE(h->failure());
+  EXPECT_EQ(h->take_errors().size(), 1u);
+}
+
+TEST_F(ModelHostTest, an_engine_that_stays_stuck_is_given_up_and_its_requests_are_told) {
+  silence_ = 500ms;
+  const auto h = host(3);
+  const auto a = h->model("a");
+  ASSERT_TRUE(a);
+  const auto blocking = std::make_shared<Blocking>();
+  const auto beside = std::make_shared<Waiting>(nullptr), waits = std::make_shared<Waiting>(nullptr);
+  (*a)->submit(request(450), blocking);
+  ASSERT_TRUE(blocking->begins());
+  for (const auto& w : {beside, waits}) (*a)->submit(request(450), w);
+  ASSERT_TRUE(watch_until(*h, [&] { return h->failure().has_value(); }));
+  EXPECT_NE(h->failure()->message.find("model a: "), std::string::npos) << h->failure()->message;
+  h->abandon(make_error(ErrorCode::cancelled, "closing time"));
+  for (const auto& w : {beside, waits}) EXPECT_EQ(w->end().error->message, "closing time");
+  EXPECT_EQ(blocking->end().error->message, "closing time");
+  EXPECT_FALSE(h->end(make_error(ErrorCode::cancelled, "closing time"), std::chrono::steady_clock::now() + 50ms));
+  blocking->let_go();
+  EXPECT_TRUE(h->end(make_error(ErrorCode::cancelled, "closing time"), std::chrono::steady_clock::now() + 30s));
+}
+
+TEST_F(ModelHostTest, an_engine_whose_thread_throws_has_failed_for_good) {
+  const auto h = host(3);
+  const auto a = h->model("a");
+  ASSERT_TRUE(a);
+  const auto throwing = std::make_shared<Throwing>(), beside = std::make_shared<Throwing>();
+  (*a)->submit(request(5), throwing);
+  (*a)->submit(request(5), beside);
+  for (const auto& w : {throwing, beside}) EXPECT_NE(w->end().error->message.find("a mistake"), std::string::npos);
+  ASSERT_TRUE(watch_until(*h, [&] { return !h->healthy(); }));
+  EXPECT_EQ(h->failure()->message, "model a: the engine has failed: a mistake");
+  const auto late = std::make_shared<Waiting>(nullptr);
+  (*a)->submit(request(5), late);
+  EXPECT_NE(late->end().error->message.find("a mistake"), std::string::npos);
+}
+
+TEST_F(ModelHostTest, a_model_whose_file_is_written_into_is_not_served_any_more) {
+  const auto copy = std::filesystem::path(::testing::TempDir()) / fmt::format("quern-host-copy-{}", ::getpid());
+  std::filesystem::copy_file(file_, copy, std::filesystem::copy_options::overwrite_existing);
+  const auto whole = std::exchange(file_, copy);
+  auto h = host(3, {"a"});
+  const auto write_into = [&] {
+    std::this_thread::sleep_for(20ms);  // the clock of a file system may tick slowly
+    std::ofstream(copy, std::ios::in | std::ios::out | std::ios::binary) << "GGUF";
+  };
+  ask(*h, "a");
+  write_into();
+  ASSERT_TRUE(watch_until(*h, [&] { return h->failure().has_value(); })) << "no other model is served";
+  EXPECT_EQ(h->failure()->message.find(copy.string()), 0u) << h->failure()->message;
+
+  // Beside another one.
+  file_ = whole;
+  HostOptions options{.load = load_, .engine = {.parallel = 2, .cache_dir = {}}, .file_look = 20ms};
+  h = std::make_unique<EngineHost>(std::vector<ModelEntry>{{"a", copy, {}}, {"b", whole, {}}}, options,
+                                   [](const auto& path, const LoadOptions& load) {
+                                     return LoadedModel::load(path, load, [](int64_t, int64_t) { return true; });
+                                   });
+  auto a = h->model("a");
+  ASSERT_TRUE(a) << a.error().message;
+  const auto running = std::make_shared<Waiting>(nullptr);
+  (*a)->submit(request(450), running);
+  ASSERT_TRUE(running->begins());
+  a->reset();
+  write_into();
+  ASSERT_TRUE(watch_until(*h, [&] { return !h->model("a"); }));
+  EXPECT_EQ(h->model("a").error().code, ErrorCode::cancelled) << "a 503";
+  running->end();  // with that error, or it was faster
+  EXPECT_EQ(ask(*h, "b"), "b");
+  EXPECT_TRUE(watch_until(*h, [&] { return loaded(*h) == "b"; })) << "it goes";
+  EXPECT_TRUE(h->healthy());
+  EXPECT_FALSE(h->failure());
+  const auto errors = h->take_errors();
+  ASSERT_EQ(errors.size(), 1u);
+  EXPECT_EQ(errors[0].message.find(copy.string()), 0u) << errors[0].message;
+  std::filesystem::remove(copy);
 }
 
 TEST_F(ModelHostTest, tells_once_that_a_cache_folder_fails) {

@@ -2,6 +2,7 @@
 #include "quern/server/router.h"
 
 #include <algorithm>
+#include <memory>
 #include <new>
 #include <stdexcept>
 
@@ -67,25 +68,66 @@ Result<Json> checked_body(const Endpoint& endpoint, std::string_view text) {
   return body;
 }
 
-void answer(HttpRequest& request, const Route& found, std::string owner, std::shared_ptr<ResponseWriter> writer,
-            Services& services) {
-  auto body = checked_body(*found.endpoint, request.body);
-  request.body = {};
-  if (!body) return write_error(*writer, request.path, body.error());
-  found.endpoint->handle(Exchange{request, *std::move(body), found.tail, std::move(owner), std::move(writer)},
-                         services);
-}
-
 /// A request on its way from the server's thread to its endpoint.
-struct Job {
+struct Job : std::enable_shared_from_this<Job> {
+  Job(HttpRequest r, Route f, std::string o, std::shared_ptr<ResponseWriter> w)
+      : request(std::move(r)), found(std::move(f)), owner(std::move(o)), writer(std::move(w)) {}
+
   HttpRequest request;
   Route found;
   std::string owner;
   std::shared_ptr<ResponseWriter> writer;
+  Json body;                           // once it was checked
+  std::shared_ptr<ServedModel> model;  // that was loaded for it; null: it was there
 
-  void run(Services& services) {
+  /// The body. Where its model must be loaded first it waits for that without a thread.
+  void begin(Services& services) {
+    guarded([&] {
+      auto checked = checked_body(*found.endpoint, request.body);
+      request.body = {};
+      if (!checked) return write_error(*writer, request.path, checked.error());
+      body = *std::move(checked);
+      if (!waits_for_model(services)) handle(services);
+    });
+  }
+
+  bool waits_for_model(Services& services) {
+    const auto is_model = [](const FieldSpec& spec) { return spec.name == "model"; };
+    if (!found.endpoint->loads || std::ranges::none_of(found.endpoint->fields, is_model)) return false;
+    const Json* name = field(body, "model");
+    return services.models.load_later(
+        name ? std::string_view(name->string()) : std::string_view(),
+        [job = shared_from_this(), &services](const auto& loaded) { job->go_on(loaded, services); });
+  }
+
+  void go_on(const Result<std::shared_ptr<ServedModel>>& loaded, Services& services) {
+    guarded([&] {
+      if (!loaded) return write_error(*writer, request.path, loaded.error());
+      model = *loaded;
+      queue([](Job& job, Services& s) { job.guarded([&] { job.handle(s); }); }, services);
+    });
+  }
+
+  void handle(Services& services) {
+    found.endpoint->handle(Exchange{request, std::move(body), found.tail, std::move(owner), writer}, services);
+  }
+
+  /// Does a step on a compute thread when its owner's turn comes, unless its client has gone by then.
+  void queue(void (*step)(Job&, Services&), Services& services) {
+    const uint64_t number = services.requests->new_number();
+    // First: once the step has begun, what it does when its client goes is its own matter.
+    writer->on_gone([requests = std::weak_ptr(services.requests), number] {
+      if (const auto queue = requests.lock()) queue->drop(number);
+    });
+    const auto run = [job = shared_from_this(), step, &services] { step(*job, services); };
+    if (!services.requests->add(number, owner, run, services.executors.compute))
+      refuse(make_error(ErrorCode::out_of_memory, "too many requests wait at this time: try again later"));
+  }
+
+  template <typename Work>
+  void guarded(Work work) {
     try {
-      answer(request, found, owner, writer, services);
+      work();
     } catch (const std::bad_alloc&) {
       refuse(no_memory());
     } catch (const std::length_error&) {
@@ -135,16 +177,9 @@ std::optional<HttpResponse> check_route(const HttpRequest& head) {
 void route(HttpRequest request, std::string owner, std::shared_ptr<ResponseWriter> writer, Services& services) {
   Route found = find_route(endpoints(), request.method, request.path);
   if (auto refused = refuse(found, request)) return writer->respond(*std::move(refused));
-  const auto job = std::make_shared<Job>(Job{std::move(request), std::move(found), std::move(owner), writer});
-  if (job->found.endpoint->quick) return job->run(services);
-  const uint64_t number = services.requests->new_number();
-  // First: once the request has begun, what it does when its client goes is its own matter.
-  writer->on_gone([queue = std::weak_ptr(services.requests), number] {
-    if (const auto requests = queue.lock()) requests->drop(number);
-  });
-  const auto run = [job, &services] { job->run(services); };
-  if (!services.requests->add(number, job->owner, run, services.executors.compute))
-    job->refuse(make_error(ErrorCode::out_of_memory, "too many requests wait at this time: try again later"));
+  const auto job = std::make_shared<Job>(std::move(request), std::move(found), std::move(owner), std::move(writer));
+  if (job->found.endpoint->quick) return job->begin(services);
+  job->queue([](Job& j, Services& s) { j.begin(s); }, services);
 }
 
 }  // namespace quern

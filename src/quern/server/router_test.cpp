@@ -169,6 +169,47 @@ TEST(Router, a_request_whose_client_has_gone_is_not_begun) {
   EXPECT_TRUE(other->ended);
 }
 
+TEST(Router, who_needs_a_model_that_is_not_there_waits_without_a_thread) {
+  TestServer server;
+  server.host.there = false;
+  std::vector<std::shared_ptr<TestWriter>> writers;
+  for (int i = 0; i < 5; ++i) writers.push_back(server.call("POST", kChat, std::string(kHi), i % 2 ? "a" : "b"));
+  EXPECT_EQ(server.host.waiting.size(), 5U) << "and the loop has come to its end";
+  EXPECT_EQ(server.call("POST", kChat, "{}")->response.status, 400) << "no model is needed for that";
+  EXPECT_EQ(server.call("POST", "/api/show", R"({"model":"test-model"})")->response.status, 200);
+  EXPECT_EQ(server.host.waiting.size(), 5U);
+  server.host.load();
+  for (const auto& writer : writers) EXPECT_FALSE(writer->begun) << "not on the thread that loads";
+  server.loop.run();
+  for (const auto& writer : writers) EXPECT_EQ(writer->response.status, 200) << writer->text();
+}
+
+TEST(Router, a_model_that_does_not_load_is_an_error_of_the_dialect) {
+  TestServer server;
+  server.host.there = false;
+  const auto chat = server.call("POST", kChat, std::string(kHi));
+  const auto messages =
+      server.call("POST", "/v1/messages", R"({"max_tokens":1,"messages":[{"role":"user","content":"Hi"}]})");
+  server.host.load(make_error(ErrorCode::out_of_memory, "no room"));
+  server.loop.run();
+  for (const auto& writer : {chat, messages}) {
+    EXPECT_EQ(writer->response.status, 503);
+    EXPECT_NE(writer->text().find("no room"), std::string::npos) << writer->text();
+  }
+  EXPECT_EQ(messages->json().find("type")->string(), "error");
+}
+
+TEST(Router, who_goes_while_a_model_is_loaded_is_not_served) {
+  TestServer server;
+  server.host.there = false;
+  const auto writer = server.call("POST", kChat, std::string(kHi));
+  server.host.load();
+  ASSERT_TRUE(writer->gone);
+  writer->gone();
+  server.loop.run();
+  EXPECT_TRUE(server.model->requests.empty());
+}
+
 TEST(Router, a_body_holds_its_room_until_it_was_handed_over) {
   TestServer server;
   const auto room = std::make_shared<int>();

@@ -30,7 +30,9 @@ class ServedModel {
 
   /// So many requests wait that another should come later.
   virtual bool full() const { return false; }
-  /// Queues a request and returns what `cancel` takes. A request that cannot be served ends with its error.
+  /// Queues a request and returns what `cancel` takes. A request that cannot be served ends with its error. The
+  /// listener hears of it on the engine's thread; where that hangs, of its end on another one, even during another
+  /// call.
   virtual uint64_t submit(Request request, std::shared_ptr<RequestListener> listener) = 0;
   /// The request ends as cancelled within a step; one that has ended or never was: nothing.
   virtual void cancel(uint64_t id) = 0;

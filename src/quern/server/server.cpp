@@ -1,7 +1,9 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "quern/server/server.h"
 
+#include <new>
 #include <optional>
+#include <thread>
 #include <utility>
 
 #include "quern/server/api_keys.h"
@@ -18,6 +20,10 @@ using namespace std::chrono_literals;
 
 /// From the signal to the end: half of it for answers to end by themselves.
 constexpr auto kGrace = 9s, kPatience = 4s;
+/// Then the disk may still take what waits for it, this long after the signal.
+constexpr auto kEnd = 11s;
+/// For errors to reach their clients where nothing goes on any more.
+constexpr auto kLastWords = 2s;
 constexpr auto kWatch = 50ms;
 /// Templates and tokenisation of one request at a time leave the cores to the engine; a second thread answers what is
 /// quick meanwhile.
@@ -35,6 +41,8 @@ struct Server::Impl {
   // Set while it serves.
   std::optional<Services> services;
   std::optional<Workers> workers;
+  std::optional<Error> failure;
+  std::optional<std::chrono::steady_clock::time_point> end_by;  // set when it ends
 
   std::function<void(std::string_view)> note;
   std::unique_ptr<ResponseStore> responses;
@@ -76,15 +84,42 @@ struct Server::Impl {
     if (const auto error = disk->last_error()) note(error->message);
   }
 
-  /// Looks for the signal now and then; once it came, lets answers end.
-  void watch(EngineHost& host, const std::atomic<bool>& interrupted) {
-    tell_of_errors(host);
-    if (!interrupted.load(std::memory_order_relaxed))
-      return http->post_after(kWatch, [this, &host, &interrupted] { watch(host, interrupted); });
-    http->post_after(kPatience,
-                     [&host] { host.stop(make_error(ErrorCode::cancelled, "the server is shutting down")); });
-    http->stop(kGrace);
+  /// Looks for signals and failures now and then, also where there is no memory for what they lead to.
+  void watch(EngineHost& host, Signals signals) {
+    for (bool goes_on = false; !goes_on && !failure;) {
+      try {
+        look(host, signals);
+        if (!failure) http->post_after(kWatch, [this, &host, signals] { watch(host, signals); });
+        goes_on = true;
+      } catch (const std::bad_alloc&) {
+        std::this_thread::sleep_for(kWatch);
+      }
+    }
   }
+
+  void look(EngineHost& host, Signals signals) {
+    if (signals.has_lost_file && signals.has_lost_file->load(std::memory_order_relaxed))
+      return give_up(host, make_error(ErrorCode::corrupt_data, "a mapped file cannot be read any more"));
+    host.watch();
+    tell_of_errors(host);
+    if (auto failed = host.failure()) return give_up(host, *std::move(failed));
+    if (signals.interrupted.load(std::memory_order_relaxed) && !end_by) let_end(host);
+  }
+
+  void let_end(EngineHost& host) {
+    http->post_after(kPatience, [&host] { host.stop(shutting_down()); });
+    http->stop(kGrace);
+    end_by = std::chrono::steady_clock::now() + kEnd;
+  }
+
+  /// Threads may hang: whoever waits is told from here.
+  void give_up(EngineHost& host, Error why) {
+    host.abandon(make_error(ErrorCode::cancelled, "the server has failed and ends"));
+    http->stop(kLastWords);
+    failure = std::move(why);
+  }
+
+  static Error shutting_down() { return make_error(ErrorCode::cancelled, "the server is shutting down"); }
 };
 
 Server::Server(std::unique_ptr<Impl> impl) : impl_(std::move(impl)) {}
@@ -131,7 +166,7 @@ Result<std::unique_ptr<Server>> Server::open(const ServerOptions& options, std::
 
 std::string Server::url() const { return impl_->http->url(); }
 
-void Server::run(EngineHost& host, const std::atomic<bool>& interrupted, std::function<void()> ready) {
+Server::Ending Server::run(EngineHost& host, Signals signals, std::function<void()> ready) {
   Impl& impl = *impl_;
   impl.workers.emplace(kWorkers);
   Executors executors;
@@ -141,13 +176,17 @@ void Server::run(EngineHost& host, const std::atomic<bool>& interrupted, std::fu
     impl.http->post_after(std::chrono::milliseconds(milliseconds), std::move(task));
   };
   impl.services.emplace(Services{host, *impl.responses, std::move(executors), impl.version});
-  impl.http->post([&impl, &host, &interrupted, ready = std::move(ready)] {
+  impl.http->post([&impl, &host, signals, ready = std::move(ready)] {
     ready();
-    impl.watch(host, interrupted);
+    impl.watch(host, signals);
   });
   impl.http->run();
-  host.end(make_error(ErrorCode::cancelled, "the server is shutting down"));
-  impl.workers.reset();  // nothing works for a host that may go now
+  if (impl.failure) return {.failure = std::move(impl.failure), .at_rest = false};
+  // Both in any case. Nothing works for a host that may go then.
+  const bool host_rests = host.end(Impl::shutting_down(), *impl.end_by);
+  const bool workers_rest = impl.workers->end_by(*impl.end_by);
+  impl.tell_of_errors(host);
+  return {.failure = {}, .at_rest = host_rests && workers_rest};
 }
 
 }  // namespace quern

@@ -39,10 +39,20 @@ class Server {
 
   std::string url() const;
 
+  /// What it looks at now and then.
+  struct Signals {
+    const std::atomic<bool>& interrupted;              ///< it should end
+    const std::atomic<bool>* has_lost_file = nullptr;  ///< a thread has met a file that cannot be read, and rests
+  };
+  struct Ending {
+    std::optional<Error> failure;  ///< it had to end: it could not serve any more
+    bool at_rest = true;           ///< false: threads are still at work, nothing may be destroyed: leave the process
+  };
   /// Serves the models of `host` until `interrupted` becomes true, then lets answers end: at most about ten seconds,
-  /// after half of which those that still run are told why they end. `ready` is called once, when the next request
-  /// would be answered.
-  void run(EngineHost& host, const std::atomic<bool>& interrupted, std::function<void()> ready);
+  /// after half of which those that still run are told why they end; what the cache still writes is waited for, but not
+  /// beyond eleven seconds in all. Where it cannot serve any more (EngineHost::failure, a lost file) it tells its
+  /// clients and returns within two. `ready` is called once, when the next request would be answered.
+  Ending run(EngineHost& host, Signals signals, std::function<void()> ready);
 
  private:
   struct Impl;

@@ -76,12 +76,26 @@ std::string post(std::string_view path, std::string_view body, std::string_view 
       path, body.size(), lines, body);
 }
 
+/// Holds up the engine's thread until it is let go.
+class Blocking : public RequestListener {
+ public:
+  void on_prompt(int64_t, int64_t) override { go_on_.wait(); }
+  void on_token(const TokenInfo&, std::string_view) override {}
+  void on_end(const RequestEnd&, std::string_view) override {}
+  void let_go() { let_go_.set_value(); }
+
+ private:
+  std::promise<void> let_go_;
+  std::shared_future<void> go_on_ = let_go_.get_future().share();
+};
+
 class ServerTest : public ::testing::Test {
  protected:
   void SetUp() override {
     const auto folder = testing::golden_model("quant-llama");
     if (folder.empty()) GTEST_SKIP() << "no golden model";
     file_ = folder / "model.Q4_0.gguf";
+    models_ = {{"tiny", file_, {}}};
     dir_ = std::filesystem::path(::testing::TempDir()) / fmt::format("quern-server-{}", ::getpid());
     std::filesystem::create_directories(dir_);
     options_.port = 0;
@@ -108,8 +122,10 @@ class ServerTest : public ::testing::Test {
     host.load.threads = 1;
     host.load.context = 60000;
     host.engine = engine;
-    host_ = std::make_unique<EngineHost>(std::vector<ModelEntry>{{"tiny", file_, {}}}, host,
-                                         [](const auto& path, const LoadOptions& load) {
+    host.silence = silence_;
+    host_ = std::make_unique<EngineHost>(std::vector<ModelEntry>(models_), host,
+                                         [this](const auto& path, const LoadOptions& load) {
+                                           if (before_load_) before_load_();
                                            return LoadedModel::load(path, load, [](int64_t, int64_t) { return true; });
                                          });
     auto server = open();
@@ -122,7 +138,7 @@ class ServerTest : public ::testing::Test {
     std::promise<void> ready;
     auto is_ready = ready.get_future();
     running_ = std::async(std::launch::async, [this, ready = std::move(ready)]() mutable {
-      server_->run(*host_, interrupted_, [&] { ready.set_value(); });
+      return server_->run(*host_, {interrupted_, &file_lost_}, [&] { ready.set_value(); });
     });
     ASSERT_EQ(is_ready.wait_for(10s), std::future_status::ready);
   }
@@ -131,7 +147,9 @@ class ServerTest : public ::testing::Test {
     const auto begin = Clock::now();
     interrupted_ = true;
     EXPECT_EQ(running_.wait_for(15s), std::future_status::ready);
-    running_.get();
+    const Server::Ending ending = running_.get();
+    EXPECT_FALSE(ending.failure);
+    EXPECT_TRUE(ending.at_rest);
     return std::chrono::duration<double>(Clock::now() - begin).count();
   }
   std::string ask(std::string_view bytes) { return Client(port_, bytes).read_all(); }
@@ -146,11 +164,14 @@ class ServerTest : public ::testing::Test {
   }
 
   std::filesystem::path file_, dir_;
+  std::vector<ModelEntry> models_;
+  std::function<void()> before_load_;
+  std::chrono::milliseconds silence_{30'000};
   ServerOptions options_;
   std::unique_ptr<EngineHost> host_;
   std::unique_ptr<Server> server_;
-  std::atomic<bool> interrupted_ = false;
-  std::future<void> running_;
+  std::atomic<bool> interrupted_ = false, file_lost_ = false;
+  std::future<Server::Ending> running_;
   uint16_t port_ = 0;
   std::mutex mutex_;
   std::vector<std::string> notes_;  // guarded by mutex_
@@ -252,6 +273,73 @@ TEST_F(ServerTest, tells_answers_that_would_not_end_why_they_do) {
       << streamed.substr(streamed.size() - std::min<size_t>(streamed.size(), 300));
   EXPECT_EQ(streamed.find("[DONE]"), std::string::npos);
   EXPECT_TRUE(refused.starts_with("HTTP/1.1 503 ")) << refused.substr(0, 200);
+}
+
+TEST_F(ServerTest, a_model_that_loads_keeps_nobody_waiting_but_who_asked_for_it) {
+  models_.push_back({"slow", file_, {}});
+  std::promise<void> let_load;
+  auto may_load = let_load.get_future().share();
+  std::atomic<int> loads = 0;
+  before_load_ = [&] {
+    if (++loads > 1) may_load.wait();
+  };
+  start();
+  const auto slow = post("/v1/completions", R"({"model":"slow","prompt":"a","max_tokens":2,"ignore_eos":true})");
+  std::vector<std::unique_ptr<Client>> waiting;  // more than there are threads
+  for (int i = 0; i < 6; ++i) waiting.push_back(std::make_unique<Client>(port_, slow));
+  for (int i = 0; i < 500 && loads < 2; ++i) std::this_thread::sleep_for(10ms);
+  for (int i = 0; i < 3; ++i) {
+    EXPECT_TRUE(ask(get("/health")).starts_with("HTTP/1.1 200 "));
+    EXPECT_TRUE(ask(get("/metrics")).starts_with("HTTP/1.1 200 "));
+    EXPECT_TRUE(ask(get("/v1/models")).starts_with("HTTP/1.1 200 "));
+    EXPECT_TRUE(
+        ask(post("/v1/completions", R"({"model":"tiny","prompt":"a","max_tokens":2})")).starts_with("HTTP/1.1 200 "));
+  }
+  let_load.set_value();
+  for (const auto& client : waiting) EXPECT_TRUE(client->read_all().starts_with("HTTP/1.1 200 "));
+  EXPECT_EQ(loads, 2) << "once for all of them";
+}
+
+TEST_F(ServerTest, an_engine_that_hangs_is_told_of_and_then_ends_it) {
+  silence_ = 1s;
+  start({.parallel = 3, .speculate = false, .cache_dir = {}});
+  Client stream(port_, completion(50000, true));
+  stream.read_until("data: ");
+  auto model = host_->model("tiny");
+  ASSERT_TRUE(model);
+  const auto blocking = std::make_shared<Blocking>();
+  Request request;
+  request.prompt = {1, 2, 3};
+  (*model)->submit(request, blocking);
+  model->reset();
+  std::string health;
+  for (int i = 0; i < 500 && health.find(" 503 ") == health.npos; ++i) {
+    health = ask(get("/health"));
+    std::this_thread::sleep_for(10ms);
+  }
+  EXPECT_NE(health.find(R"({"status":"error"})"), std::string::npos) << health;
+  EXPECT_TRUE(ask(completion(1, false)).starts_with("HTTP/1.1 503 "));
+  const std::string streamed = stream.read_all();
+  EXPECT_NE(streamed.find(R"("error":)"), std::string::npos) << streamed.substr(0, 300);
+  EXPECT_EQ(streamed.find("[DONE]"), std::string::npos);
+  ASSERT_EQ(running_.wait_for(5s), std::future_status::ready);
+  const Server::Ending ending = running_.get();
+  ASSERT_TRUE(ending.failure);
+  EXPECT_NE(ending.failure->message.find("model tiny"), std::string::npos) << ending.failure->message;
+  EXPECT_FALSE(ending.at_rest);
+  blocking->let_go();
+}
+
+TEST_F(ServerTest, a_lost_file_ends_it_after_last_words) {
+  start({.parallel = 1, .speculate = false, .cache_dir = {}});
+  Client stream(port_, completion(50000, true)), waits(port_, completion(5, false));
+  stream.read_until("data: ");
+  file_lost_ = true;
+  EXPECT_NE(stream.read_all().find(R"("error":)"), std::string::npos);
+  const std::string refused = waits.read_all();
+  EXPECT_TRUE(refused.starts_with("HTTP/1.1 503 ")) << refused;
+  ASSERT_EQ(running_.wait_for(5s), std::future_status::ready);
+  EXPECT_TRUE(running_.get().failure);
 }
 
 TEST_F(ServerTest, tells_of_disks_that_fail_and_goes_on) {

@@ -35,6 +35,10 @@ class ModelHost {
   /// With one model any name is its name, and no name too; else an unknown one is not_found and lists the names. Loads
   /// what is not in memory, and makes room for it: may take long.
   virtual Result<std::shared_ptr<ServedModel>> model(std::string_view name) = 0;
+  /// True: the model of this name is not in memory and is being loaded; `then` gets what comes of it, on another
+  /// thread, and keeps it from being unloaded as long as it holds it. False: `model` answers at once.
+  using Loaded = std::function<void(const Result<std::shared_ptr<ServedModel>>&)>;
+  virtual bool load_later(std::string_view name, Loaded then) = 0;
   /// Where prompts of an owner went another way than what was known (Engine::prefix_misses), of all models: an array of
   /// objects; nothing where that is not reported.
   virtual std::optional<Json> prefix_misses(std::string_view owner) = 0;

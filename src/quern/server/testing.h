@@ -301,6 +301,17 @@ class FakeHost : public ModelHost {
     asked = name;
     return std::static_pointer_cast<ServedModel>(model_);
   }
+  bool load_later(std::string_view name, Loaded then) override {
+    if (there) return false;
+    asked = name;
+    waiting.push_back(std::move(then));
+    return true;
+  }
+  /// What was to be loaded is there, or is not.
+  void load(const std::optional<Error>& error = {}) {
+    there = !error;
+    for (const auto& then : std::exchange(waiting, {})) error ? then(*error) : then(model(asked));
+  }
   std::optional<Json> prefix_misses(std::string_view) override { return std::nullopt; }
   std::string metrics() override {
     if (fails) fails();
@@ -308,7 +319,9 @@ class FakeHost : public ModelHost {
   }
   bool healthy() override { return true; }
 
-  std::string asked;            ///< the name that a model was last asked for by
+  std::string asked;  ///< the name that a model was last asked for by
+  bool there = true;  ///< in memory; else who needs it waits for `load`
+  std::vector<Loaded> waiting;
   std::function<void()> fails;  ///< throws what goes wrong in `metrics`
 
  private:

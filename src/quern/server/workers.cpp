@@ -10,6 +10,17 @@ Workers::Workers(int threads) {
 }
 
 Workers::~Workers() {
+  let_go();
+  for (std::thread& thread : threads_) thread.join();
+}
+
+bool Workers::end_by(std::chrono::steady_clock::time_point deadline) {
+  let_go();
+  std::unique_lock lock(mutex_);
+  return gone_.wait_until(lock, deadline, [&] { return ended_ == threads_.size(); });
+}
+
+void Workers::let_go() {
   std::deque<std::function<void()>> dropped;  // what they hold may post again: not under the lock
   {
     const std::scoped_lock lock(mutex_);
@@ -17,7 +28,6 @@ Workers::~Workers() {
     dropped.swap(tasks_);
   }
   wake_.notify_all();
-  for (std::thread& thread : threads_) thread.join();
 }
 
 void Workers::post(std::function<void()> task) {
@@ -35,7 +45,11 @@ void Workers::work() {
     {
       std::unique_lock lock(mutex_);
       wake_.wait(lock, [&] { return ends_ || !tasks_.empty(); });
-      if (ends_) return;
+      if (ends_) {
+        ++ended_;
+        gone_.notify_all();
+        return;
+      }
       task = std::move(tasks_.front());
       tasks_.pop_front();
     }

@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 #pragma once
 
+#include <chrono>
 #include <condition_variable>
 #include <deque>
 #include <functional>
@@ -21,13 +22,17 @@ class Workers {
 
   /// Any thread. What a task throws ends that task alone.
   void post(std::function<void()> task);
+  /// Ends the threads as the destructor does, but waits no longer than until `deadline`; false: one still works.
+  bool end_by(std::chrono::steady_clock::time_point deadline);
 
  private:
   void work();
+  void let_go();
   std::mutex mutex_;
-  std::condition_variable wake_;
+  std::condition_variable wake_, gone_;
   std::deque<std::function<void()>> tasks_;  // guarded by mutex_
   bool ends_ = false;                        // guarded by mutex_
+  size_t ended_ = 0;                         // guarded by mutex_: threads
   std::vector<std::thread> threads_;
 };
 

@@ -1,10 +1,12 @@
 // SPDX-License-Identifier: Apache-2.0
 #include <algorithm>
+#include <cstdlib>
 #include <utility>
 
 #include "quern/cli/arguments.h"
 #include "quern/cli/command.h"
 #include "quern/cli/interrupt.h"
+#include "quern/cli/lost_file.h"
 #include "quern/cli/model_loading.h"
 #include "quern/cli/model_path.h"
 #include "quern/cli/terminal.h"
@@ -200,8 +202,14 @@ int run(const Arguments& arguments) {
     return load_with_progress(path, load, quiet);
   });
   if (const Status loaded = host.start(); !loaded) return report(loaded.error());
-  (*server)->run(host, interrupt_flag(), [&] { tell(fmt::format("listening on {}", (*server)->url())); });
-  return 0;
+  const Server::Ending ending = (*server)->run(host, {interrupt_flag(), &lost_file_flag()}, [&] {
+    rest_on_lost_file();
+    tell(fmt::format("listening on {}", (*server)->url()));
+  });
+  if (ending.failure && !lost_file_flag()) report(*ending.failure);  // that has been told
+  const int code = ending.failure ? kExitFailed : 0;
+  if (!ending.at_rest) std::_Exit(code);
+  return code;
 }
 
 }  // namespace

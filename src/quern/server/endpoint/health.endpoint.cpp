@@ -9,7 +9,7 @@ void handle(Exchange exchange, Services& services) {
   const bool healthy = services.models.healthy();
   HttpResponse response;
   response.status = healthy ? 200 : 503;
-  response.body = Json(Json::Object{{"status", healthy ? "ok" : "failed"}}).dump();
+  response.body = Json(Json::Object{{"status", healthy ? "ok" : "error"}}).dump();
   exchange.writer->respond(std::move(response));
 }
 

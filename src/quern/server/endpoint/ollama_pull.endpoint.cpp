@@ -48,6 +48,7 @@ const Endpoint endpoint_ollama_pull = {
     .summary = "Whether a model is here (Ollama); nothing is fetched.",
     .fields = kFields,
     .handle = handle,
+    .loads = false,
 };
 
 }  // namespace quern

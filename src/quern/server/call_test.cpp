@@ -283,7 +283,8 @@ std::vector<size_t> checkpoints_of(std::string_view roles) {
                                     {"content", "user"}});
   const auto prompt = render_prompt(model, {.messages = Json(std::move(messages))});
   EXPECT_TRUE(prompt.has_value());
-  EXPECT_EQ(prompt->message_starts.size(), roles.size() + 1);
+  EXPECT_EQ(prompt->message_starts.size(),
+            roles.size() + (roles.ends_with("a") ? 0 : 1));  // the answer goes on from an "a"
   std::vector<size_t> out;
   for (const int64_t at : prompt->checkpoints)
     out.push_back(std::ranges::find(prompt->message_starts, at) - prompt->message_starts.begin());

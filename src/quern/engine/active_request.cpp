@@ -160,14 +160,15 @@ void ActiveRequest::fail(Error error) {
 }
 
 void ActiveRequest::end(RequestEnd out) {
-  if (std::exchange(ended_, true)) return;
-  out.usage = usage_;
-  out.prompt_logprobs = std::move(prompt_logprobs_);
-  std::string rest;
+  if (ended_) return;
+  std::string rest;  // first: without memory for it the request ends by that
   if (!stops_.stopped() && !out.error) {
     rest = stops_.push(decoder_.flush());
     if (!stops_.stopped()) rest += stops_.flush();
   }
+  ended_ = true;
+  out.usage = usage_;
+  out.prompt_logprobs = std::move(prompt_logprobs_);
   try {
     listener_->on_end(out, rest);
   } catch (const std::bad_alloc&) {

@@ -455,7 +455,7 @@ bool EngineCore::step() {
   admit();
   if (running_.empty()) return false;
   for (const Active& r : running_)
-    if (r->arriving) bring(*r);
+    if (r->arriving) do_for(*r, [&] { bring(*r); });
   const bool done = run_step();
   sweep();
   if (!done) return true;

@@ -141,8 +141,8 @@ std::optional<Error> Engine::cache_error() const { return store_ ? store_->last_
 
 Engine::Pulse Engine::pulse() const {
   // Where memory is short it waits for the disk to take what the cache holds: that is progress too.
-  const auto written = static_cast<uint64_t>(store_ ? store_->stored_bytes() : 0);
-  return {rounds_.load(std::memory_order_relaxed) + written + model_->pool().pulse(),
+  const uint64_t tried = store_ ? store_->tried() : 0;
+  return {rounds_.load(std::memory_order_relaxed) + tried + model_->pool().pulse(),
           works_.load(std::memory_order_relaxed)};
 }
 

@@ -132,6 +132,10 @@ void PrefixCache::keep(std::string_view owner_name, std::span<const int32_t> ids
   if (state == State::none) return;
   if (!items(Part::windows).empty()) keep_windows(*block, sequence);
   if (items(Part::blobs).empty() || sequence.length() != block->depth * kKvPageTokens) return;
+  if (block->passing && state == State::lasting) {
+    block->passing = false;
+    write(*block, Part::blobs);
+  }
   if (!block->holds(Part::blobs)) {
     block->passing = state == State::passing;
     hold(*block, Part::blobs, pages_of(Part::blobs, sequence, 0));
@@ -298,7 +302,7 @@ PrefixCache::Hit PrefixCache::find(std::string_view owner_name, std::span<const 
       hit.cursor = Cursor(path.blocks[depth]);
       break;
     }
-    limit = depth - 1;
+    limit = std::min(depth, std::ssize(path.blocks)) - 1;  // without its rows nothing behind a block helps
   }
   const auto last = [&](int64_t tokens) { return follow(root, ids, tokens / kKvPageTokens, false).blocks.back(); };
   if (state_.cuts_anywhere() && last(most)->length() == hit.state.length) add_rows(hit, *last(most), ids, most);

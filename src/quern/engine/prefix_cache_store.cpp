@@ -18,9 +18,13 @@ StoreKey entry_key(const StoreKey& block, int part) {
 bool PrefixCache::bring_block(Path& path, std::span<const int32_t> ids) {
   Block* last = path.blocks.back();
   Block* next = add(*last, block_ids(ids, last->depth));
-  if (!load(*next, Part::rows)) return remove(*next), false;
-  path.blocks.push_back(next);
-  return true;
+  try {
+    path.blocks.reserve(path.blocks.size() + 1);
+    if (load(*next, Part::rows)) return path.blocks.push_back(next), true;
+  } catch (const std::bad_alloc&) {
+    // No memory: the same as none for its pages.
+  }
+  return remove(*next), false;
 }
 
 bool PrefixCache::bring_rows(std::string_view owner_name, std::span<const int32_t> ids, int64_t most, int64_t bytes,
@@ -79,10 +83,15 @@ void PrefixCache::write(const Block& block, Part part) {
   for (const PageRef& page : block.part(part)) bytes.push_back(page.bytes());
   const uint64_t id = ++last_write_;
   writing_[id] = block.part(part);
-  store_->put(key, std::move(bytes), [written = written_, id] {
-    const std::scoped_lock lock(written->mutex);
-    written->done.push_back(id);
-  });
+  try {
+    store_->put(key, std::move(bytes), [written = written_, id] {
+      const std::scoped_lock lock(written->mutex);
+      written->done.push_back(id);
+    });
+  } catch (...) {
+    writing_.erase(id);
+    throw;
+  }
 }
 
 void PrefixCache::collect() {

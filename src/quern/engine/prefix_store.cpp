@@ -91,8 +91,14 @@ void PrefixStore::put(const StoreKey& key, std::vector<std::span<const std::byte
   {
     const std::lock_guard lock(mutex_);
     const bool fits = bytes <= cap_bytes_ && (queue_.empty() || queued_bytes_ + bytes <= queue_bytes_);
-    if (fits && !index_.contains(key) && queued_.insert(key).second) {
-      queue_.push_back({key, std::move(parts), std::move(written), bytes});
+    if (fits && !index_.contains(key) && !queued_.contains(key)) {
+      queue_.push_back({key, std::move(parts), written, bytes});
+      try {
+        queued_.insert(key);
+      } catch (...) {
+        queue_.pop_back();
+        throw;
+      }
       queued_bytes_ += bytes;
       changed_.notify_all();
       return;
@@ -145,7 +151,12 @@ void PrefixStore::run() {
     if (queue_.empty()) return;
     Job& job = queue_.front();  // stays where it is while others are added
     lock.unlock();
-    write(job);
+    try {
+      write(job);
+    } catch (const std::bad_alloc&) {
+      // Not written: whoever put it is told that it is over, as with a full disk.
+    }
+    tried_.fetch_add(1, std::memory_order_relaxed);
     job.written();
     job.written = nullptr;  // what it holds must not end under the lock
     lock.lock();

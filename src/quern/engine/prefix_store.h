@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 #pragma once
 
+#include <atomic>
 #include <condition_variable>
 #include <cstdint>
 #include <deque>
@@ -57,6 +58,8 @@ class PrefixStore {
   std::optional<Error> last_error();
   /// What is on disk, as far as this process knows, in whole blocks. Any thread.
   int64_t stored_bytes() const;
+  /// Writes that were tried so far, whatever became of them: rises while it gets on. Any thread.
+  uint64_t tried() const { return tried_.load(std::memory_order_relaxed); }
   /// What was put and has not been written. Any thread.
   int64_t waiting_bytes() const;
 
@@ -104,6 +107,7 @@ class PrefixStore {
   std::condition_variable changed_;
 
   int64_t written_bytes_ = 0;  // writer's thread: since the others were counted
+  std::atomic<uint64_t> tried_ = 0;
   std::thread writer_;
 };
 

@@ -265,6 +265,13 @@ TEST(Dialects, an_answer_goes_on_from_what_the_assistant_said_last) {
             std::string(kAsked) + "Well.\nThe sum is ");
 }
 
+TEST(Dialects, no_text_stands_for_the_end_of_what_was_said) {
+  const std::string prompt =
+      prompt_of("/v1/chat/completions", R"({"messages":[{"role":"user","content":"quernendmark quernendmarkx"},)"
+                                        R"({"role":"assistant","content":"quernendmarkxx is"}]})");
+  EXPECT_TRUE(prompt.ends_with("<|im_start|>assistant\nquernendmarkxx is")) << prompt;
+}
+
 TEST(Dialects, an_answer_begins_anew_after_all_else) {
   const std::string user = R"({"role":"user","content":"Two and three?"})";
   for (const std::string_view last :

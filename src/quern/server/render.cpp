@@ -12,38 +12,44 @@ namespace {
 
 /// Stands behind a text that the answer goes on from: where it comes out the prompt ends, whatever the template writes
 /// after a message, trims, or takes apart.
-constexpr std::string_view kEndMark = "quernendmark";
-
-std::optional<Json> with_mark(const Json* text) {
-  if (!text || !text->is_string() || text->string().empty()) return std::nullopt;
-  return text->string() + std::string(kEndMark);
+std::string end_mark(const Json& messages) {
+  std::string mark = "quernendmark";
+  for (const std::string all = messages.dump(); all.find(mark) != all.npos;) mark += 'x';  // a text of its own
+  return mark;
 }
 
-/// Puts the mark behind the text that the assistant said last. False where the last message is none of that kind.
-bool mark_last_text(Json& messages) {
-  if (!messages.is_array() || messages.array().empty()) return false;
+std::optional<Json> with_mark(const Json* text, std::string_view mark) {
+  if (!text || !text->is_string() || text->string().empty()) return std::nullopt;
+  return text->string() + std::string(mark);
+}
+
+/// Puts a mark behind the text that the assistant said last and returns it; empty where the last message is none of
+/// that kind.
+std::string mark_last_text(Json& messages) {
+  if (!messages.is_array() || messages.array().empty()) return {};
   Json& last = messages.array().back();
   const Json *role = field(last, "role"), *calls = field(last, "tool_calls"), *content = field(last, "content");
   const bool called = calls && !(calls->is_array() && calls->array().empty());
-  if (!role || *role != Json("assistant") || called || !content) return false;
+  if (!role || *role != Json("assistant") || called || !content) return {};
+  std::string mark = end_mark(messages);
   if (!content->is_array()) {
-    auto marked = with_mark(content);
+    auto marked = with_mark(content, mark);
     if (marked) last.set("content", *marked);
-    return marked.has_value();
+    return marked ? mark : std::string();
   }
   Json parts = *content;
-  if (parts.array().empty()) return false;
+  if (parts.array().empty()) return {};
   Json& part = parts.array().back();
-  auto marked = with_mark(field(part, "text"));
-  if (!marked) return false;
+  auto marked = with_mark(field(part, "text"), mark);
+  if (!marked) return {};
   part.set("text", *std::move(marked));
   last.set("content", std::move(parts));
-  return true;
+  return mark;
 }
 
-bool cut_at_mark(std::vector<Segment>& segments) {
+bool cut_at_mark(std::vector<Segment>& segments, std::string_view mark) {
   for (size_t i = segments.size(); i-- > 0;) {
-    const size_t at = segments[i].from_user ? segments[i].text.rfind(kEndMark) : std::string::npos;
+    const size_t at = segments[i].from_user ? segments[i].text.rfind(mark) : std::string::npos;
     if (at == std::string::npos) continue;
     segments[i].text.resize(at);
     segments.resize(i + 1);
@@ -61,7 +67,7 @@ Result<RenderedPrompt> render_prompt(const ServedModel& model, const ChatPrompt&
                       "messages: expected a model with a chat template, this one has none and only continues texts");
   ChatRequest request;
   request.messages = prompt.messages;
-  const bool goes_on = mark_last_text(request.messages);
+  const std::string mark = mark_last_text(request.messages);
   request.variables = prompt.variables;
   request.bos_token = model.bos_text();
   request.eos_token = model.eos_text();
@@ -72,7 +78,7 @@ Result<RenderedPrompt> render_prompt(const ServedModel& model, const ChatPrompt&
     if (error.code != ErrorCode::unsupported) error.code = ErrorCode::invalid_argument;
     return error;
   }
-  if (goes_on && !cut_at_mark(*segments))
+  if (!mark.empty() && !cut_at_mark(*segments, mark))
     return make_error(ErrorCode::invalid_argument,
                       "messages: the model's template leaves out what the assistant said last, which the answer would "
                       "go on from");

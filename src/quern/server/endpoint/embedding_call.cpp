@@ -13,8 +13,13 @@ namespace {
 
 class EmbeddingAnswer : public AnswerWriter {
  public:
-  EmbeddingAnswer(std::string path, std::string field, EmbeddingObject object, std::shared_ptr<ResponseWriter> writer)
-      : path_(std::move(path)), field_(std::move(field)), object_(std::move(object)), writer_(std::move(writer)) {}
+  EmbeddingAnswer(const Exchange& exchange, std::string field, EmbeddingObject object,
+                  Json (*form)(const std::vector<float>&))
+      : path_(exchange.http.path),
+        field_(std::move(field)),
+        object_(std::move(object)),
+        form_(form),
+        writer_(exchange.writer) {}
 
   void begin(int64_t) override {}
   void alive() override {}
@@ -22,10 +27,10 @@ class EmbeddingAnswer : public AnswerWriter {
   void end_choice(int choice, const ChoiceEnd& end) override {
     const auto at = static_cast<size_t>(choice);
     if (at >= vectors_.size()) vectors_.resize(at + 1);
-    vectors_[at] = end.embedding;
+    vectors_[at] = form_(end.embedding);
   }
   void end(const CallEnd& end) override {
-    writer_->respond({.body = object_(vectors_, end.usage.prompt_tokens).dump()});
+    writer_->respond({.body = object_(std::move(vectors_), end.usage.prompt_tokens).dump()});
   }
   void fail(const Refusal& refusal) override {
     Refusal out = refusal;
@@ -36,8 +41,9 @@ class EmbeddingAnswer : public AnswerWriter {
  private:
   const std::string path_, field_;
   const EmbeddingObject object_;
+  Json (*const form_)(const std::vector<float>&);
   const std::shared_ptr<ResponseWriter> writer_;
-  std::vector<std::vector<float>> vectors_;
+  Json::Array vectors_;
 };
 
 }  // namespace
@@ -60,8 +66,9 @@ Result<Call> embedding_call(const std::vector<const Json*>& inputs, std::string_
   return call;
 }
 
-std::shared_ptr<AnswerWriter> embedding_answer(const Exchange& exchange, std::string field, EmbeddingObject object) {
-  return std::make_shared<EmbeddingAnswer>(exchange.http.path, std::move(field), std::move(object), exchange.writer);
+std::shared_ptr<AnswerWriter> embedding_answer(const Exchange& exchange, std::string field, EmbeddingObject object,
+                                               Json (*form)(const std::vector<float>&)) {
+  return std::make_shared<EmbeddingAnswer>(exchange, std::move(field), std::move(object), form);
 }
 
 Json vector_json(const std::vector<float>& vector) {

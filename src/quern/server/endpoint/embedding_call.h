@@ -26,13 +26,15 @@ inline constexpr FieldSpec kDimensionsField = {
 Result<Call> embedding_call(const std::vector<const Json*>& inputs, std::string_view field, const Json& body,
                             const ServedModel& model, std::string_view owner);
 
-/// The one object of an answer, of the vectors in the order of the inputs and the tokens that were read.
-using EmbeddingObject = std::function<Json(const std::vector<std::vector<float>>& vectors, int64_t tokens)>;
-
-/// Writes that object. An input that does not fit is an error of `field`.
-std::shared_ptr<AnswerWriter> embedding_answer(const Exchange& exchange, std::string field, EmbeddingObject object);
+/// The one object of an answer, of the vectors' forms in the order of the inputs and the tokens that were read.
+using EmbeddingObject = std::function<Json(Json::Array vectors, int64_t tokens)>;
 
 /// A list of numbers, each the shortest that is the same float.
 Json vector_json(const std::vector<float>& vector);
+
+/// Writes that object. Each vector takes its form when it comes: they are not all made at the end, while others wait.
+/// An input that does not fit is an error of `field`.
+std::shared_ptr<AnswerWriter> embedding_answer(const Exchange& exchange, std::string field, EmbeddingObject object,
+                                               Json (*form)(const std::vector<float>& vector) = vector_json);
 
 }  // namespace quern

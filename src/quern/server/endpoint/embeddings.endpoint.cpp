@@ -56,17 +56,18 @@ std::shared_ptr<AnswerWriter> answer_of(const Exchange& exchange, const Call& /*
   const Json* format = field(exchange.body, "encoding_format");
   const bool base64 = format && format->string() == "base64";
   return embedding_answer(
-      exchange, "input", [=, name = model->name()](const std::vector<std::vector<float>>& vectors, int64_t tokens) {
+      exchange, "input",
+      [name = model->name()](Json::Array vectors, int64_t tokens) {
         Json::Array rows;
-        for (const auto& vector : vectors)
-          rows.push_back(Json::Object{{"object", "embedding"},
-                                      {"index", static_cast<int64_t>(rows.size())},
-                                      {"embedding", base64 ? base64_json(vector) : vector_json(vector)}});
+        for (Json& vector : vectors)
+          rows.push_back(Json::Object{
+              {"object", "embedding"}, {"index", static_cast<int64_t>(rows.size())}, {"embedding", std::move(vector)}});
         return Json(Json::Object{{"object", "list"},
                                  {"data", std::move(rows)},
                                  {"model", name},
                                  {"usage", Json::Object{{"prompt_tokens", tokens}, {"total_tokens", tokens}}}});
-      });
+      },
+      base64 ? base64_json : vector_json);
 }
 
 void handle(Exchange exchange, Services& services) { open_call(exchange, services, call_of, answer_of); }

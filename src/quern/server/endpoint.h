@@ -33,7 +33,8 @@ struct Endpoint {
   /// Runs on a thread that may take its time. Errors: `write_error` in the dialect's shape.
   void (*handle)(Exchange exchange, Services& services);
   bool quick = false;  ///< it runs on the server's thread instead, at once, however busy the others are
-  bool loads = true;   ///< it needs the model that its field "model" names, and begins when that is in memory
+  /// Whether a body, checked, needs the model that its field "model" names: it begins when that is in memory.
+  bool (*loads)(const Json& body) = [](const Json&) { return true; };
 };
 
 extern const Endpoint* const endpoint_table[];

@@ -71,8 +71,13 @@ EngineHost::~EngineHost() {
 }
 
 EngineHost::Slot* EngineHost::find(std::string_view name) {
+  const auto plain = [](std::string_view text) {  // Ollama's clients may add it or leave it out
+    constexpr std::string_view kLatest = ":latest";
+    return text.ends_with(kLatest) ? text.substr(0, text.size() - kLatest.size()) : text;
+  };
   for (Slot& slot : slots_)
-    if (slot.entry.name == name || std::ranges::find(slot.entry.aliases, name) != slot.entry.aliases.end())
+    if (plain(slot.entry.name) == plain(name) ||
+        std::ranges::find(slot.entry.aliases, plain(name), plain) != slot.entry.aliases.end())
       return &slot;
   // Agents ask for names of their own.
   return slots_.size() == 1 || name.empty() ? slots_.data() : nullptr;
@@ -224,9 +229,7 @@ Result<std::shared_ptr<ServedModel>> EngineHost::model(std::string_view name) {
 }
 
 bool EngineHost::load_later(std::string_view name, Loaded then) {
-  constexpr std::string_view kLatest = ":latest";  // Ollama's clients may add it
   Slot* slot = find(name);
-  if (!slot && name.ends_with(kLatest)) slot = find(name.substr(0, name.size() - kLatest.size()));
   if (!slot) return false;
   const std::scoped_lock lock(mutex_);
   if (slot->loaded || slot->lost || stopped_) return false;
@@ -247,6 +250,8 @@ void EngineHost::load_for_those_who_wait(Slot& slot) {
     model = this->model(slot.entry.name);
   } catch (const std::bad_alloc&) {
     // As it says.
+  } catch (const std::exception& e) {  // no thread, no folder, a file that asks for the impossible
+    model = make_error(ErrorCode::internal, "model {}: it cannot be loaded: {}", slot.entry.name, e.what());
   }
   std::vector<Loaded> waiting;
   {
@@ -322,15 +327,23 @@ void EngineHost::watch() {
     looking_ = true;
   }
   next_look_ = now + options_.file_look;
-  files_.post([this] {
-    try {
-      look_at_files();
-    } catch (const std::bad_alloc&) {
-      // The next look.
-    }
+  const auto looked = [this] {
     const std::scoped_lock lock(mutex_);
     looking_ = false;
-  });
+  };
+  try {
+    files_.post([this, looked] {
+      try {
+        look_at_files();
+      } catch (const std::exception&) {
+        // The next look.
+      }
+      looked();
+    });
+  } catch (...) {
+    looked();
+    throw;
+  }
 }
 
 /// Under the lock.

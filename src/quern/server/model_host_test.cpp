@@ -187,6 +187,16 @@ TEST_F(ModelHostTest, loads_once_for_many_who_ask_at_the_same_time) {
   EXPECT_EQ(loads_, 1);
 }
 
+TEST_F(ModelHostTest, latest_is_no_part_of_a_name) {
+  const auto h = host(3);
+  for (const char* name : {"b", "b:latest", "other", "other:latest"}) {
+    const auto model = h->model(name);
+    ASSERT_TRUE(model) << name << ": " << model.error().message;
+    EXPECT_EQ((*model)->name(), "b") << name;
+  }
+  EXPECT_EQ(h->model("b:7b").error().code, ErrorCode::not_found);
+}
+
 TEST_F(ModelHostTest, loads_later_for_all_who_wait) {
   const auto h = host(3);
   EXPECT_FALSE(h->load_later("d", [](const auto&) { FAIL() << "there is no such model"; }));

@@ -34,15 +34,6 @@ std::string parameter_size(int64_t parameters) {
   return {};
 }
 
-/// "0", "0s", "0m0s", 0: digits, and none but zeros.
-bool asks_to_unload(const Json& body) {
-  const Json* time = field(body, "keep_alive");
-  if (!time) return false;
-  if (time->is_number()) return time->number() == 0;
-  return time->is_string() && time->string().find('0') != std::string::npos &&
-         time->string().find_first_of("123456789") == std::string::npos;
-}
-
 std::string_view without_latest(std::string_view name) {
   if (name.ends_with(kLatest)) name.remove_suffix(kLatest.size());
   return name;
@@ -65,6 +56,15 @@ Json ollama_model_object(const ModelCard& card) {
                       {"size", card.file_bytes}, {"digest", digest_of(card)}, {"details", ollama_details(card)}};
 }
 
+// "0", "0s", "0m0s", 0: digits, and none but zeros.
+bool asks_to_unload(const Json& body) {
+  const Json* time = field(body, "keep_alive");
+  if (!time) return false;
+  if (time->is_number()) return time->number() == 0;
+  return time->is_string() && time->string().find('0') != std::string::npos &&
+         time->string().find_first_of("123456789") == std::string::npos;
+}
+
 Result<LoadOnly> load_only(const Json& body, ModelHost& models) {
   if (!asks_to_unload(body)) {
     QUERN_TRY(const std::shared_ptr<ServedModel> model, ollama_model(body, models));
@@ -79,11 +79,8 @@ Result<LoadOnly> load_only(const Json& body, ModelHost& models) {
 }
 
 Result<std::shared_ptr<ServedModel>> ollama_model(const Json& body, ModelHost& models) {
-  const Json* given = field(body, "model");
-  const std::string_view name = given ? std::string_view(given->string()) : std::string_view();
-  const std::vector<ModelCard> cards = models.models();
-  const ModelCard* card = find_card(cards, name);
-  return models.model(card ? std::string_view(card->name) : without_latest(name));
+  const Json* name = field(body, "model");
+  return models.model(name ? std::string_view(name->string()) : std::string_view());
 }
 
 const ModelCard* find_card(const std::vector<ModelCard>& cards, std::string_view name) {

@@ -18,9 +18,11 @@ Json ollama_model_object(const ModelCard& card);
 /// Its "details" alone.
 Json ollama_details(const ModelCard& card);
 
-/// The model that "model" names, with or without ":latest".
+/// The model that "model" names.
 Result<std::shared_ptr<ServedModel>> ollama_model(const Json& body, ModelHost& models);
 
+/// Whether `keep_alive` is 0: no time, or no time of some unit.
+bool asks_to_unload(const Json& body);
 /// A request that asks for nothing loads the model, or with `keep_alive` 0 lets it go: `reason` "load" or "unload".
 /// Models go when another needs their room, so the latter does nothing, least of all load it.
 struct LoadOnly {

@@ -93,7 +93,7 @@ struct Job : std::enable_shared_from_this<Job> {
 
   bool waits_for_model(Services& services) {
     const auto is_model = [](const FieldSpec& spec) { return spec.name == "model"; };
-    if (!found.endpoint->loads || std::ranges::none_of(found.endpoint->fields, is_model)) return false;
+    if (std::ranges::none_of(found.endpoint->fields, is_model) || !found.endpoint->loads(body)) return false;
     const Json* name = field(body, "model");
     return services.models.load_later(
         name ? std::string_view(name->string()) : std::string_view(),

@@ -91,7 +91,7 @@ struct Server::Impl {
         look(host, signals);
         if (!failure) http->post_after(kWatch, [this, &host, signals] { watch(host, signals); });
         goes_on = true;
-      } catch (const std::bad_alloc&) {
+      } catch (const std::exception&) {  // whatever it is: who else would end the server?
         std::this_thread::sleep_for(kWatch);
       }
     }

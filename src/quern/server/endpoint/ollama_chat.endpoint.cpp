@@ -77,6 +77,11 @@ const Endpoint endpoint_ollama_chat = {
     .summary = "An answer to a conversation (Ollama).",
     .fields = kFields,
     .handle = handle,
+    .loads =
+        [](const Json& body) {
+          const Json* messages = field(body, "messages");
+          return !((!messages || messages->array().empty()) && asks_to_unload(body));
+        },
 };
 
 }  // namespace quern

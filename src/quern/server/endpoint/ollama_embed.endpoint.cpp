@@ -60,16 +60,13 @@ Status answer(const Exchange& exchange, Services& services) {
   QUERN_TRY(const std::shared_ptr<ServedModel> model, ollama_model(body, services.models));
   const auto loaded = OllamaAnswer::Clock::now();
   QUERN_TRY(Call call, embedding_call(inputs, "input", body, *model, exchange.owner));
-  auto writer = embedding_answer(
-      exchange, "input", [=, name = model->name()](const std::vector<std::vector<float>>& vectors, int64_t tokens) {
-        Json::Array rows;
-        for (const auto& vector : vectors) rows.push_back(vector_json(vector));
-        return Json(Json::Object{{"model", name},
-                                 {"embeddings", std::move(rows)},
-                                 {"total_duration", nanoseconds(OllamaAnswer::Clock::now() - started)},
-                                 {"load_duration", nanoseconds(loaded - started)},
-                                 {"prompt_eval_count", tokens}});
-      });
+  auto writer = embedding_answer(exchange, "input", [=, name = model->name()](Json::Array vectors, int64_t tokens) {
+    return Json(Json::Object{{"model", name},
+                             {"embeddings", std::move(vectors)},
+                             {"total_duration", nanoseconds(OllamaAnswer::Clock::now() - started)},
+                             {"load_duration", nanoseconds(loaded - started)},
+                             {"prompt_eval_count", tokens}});
+  });
   run_call(model, std::move(call), std::move(writer), exchange.writer, services.executors);
   return {};
 }
@@ -87,6 +84,7 @@ const Endpoint endpoint_ollama_embed = {
     .summary = "Texts as vectors of unit length (Ollama).",
     .fields = kFields,
     .handle = handle,
+    .loads = [](const Json& body) { return !(inputs_of(body).empty() && asks_to_unload(body)); },
 };
 
 }  // namespace quern

@@ -17,20 +17,24 @@ constexpr auto kFields =
                 }),
                 kOllamaServingFields);
 
-Json object_of(const std::vector<std::vector<float>>& vectors, int64_t /*tokens*/) {
-  return Json::Object{{"embedding", vectors.empty() ? Json(Json::Array()) : vector_json(vectors[0])}};
+Json object_of(Json::Array vectors, int64_t /*tokens*/) {
+  return Json::Object{{"embedding", vectors.empty() ? Json(Json::Array()) : std::move(vectors[0])}};
+}
+
+bool asks_for_nothing(const Json& body) {
+  const Json* prompt = field(body, "prompt");
+  return !prompt || prompt->string().empty();
 }
 
 Status answer(const Exchange& exchange, Services& services) {
   const Json& body = exchange.body;
-  const Json* prompt = field(body, "prompt");
-  if (!prompt || prompt->string().empty()) {
+  if (asks_for_nothing(body)) {
     QUERN_TRY_STATUS(load_only(body, services.models));
     exchange.writer->respond({.body = object_of({}, 0).dump()});
     return {};
   }
   QUERN_TRY(const std::shared_ptr<ServedModel> model, ollama_model(body, services.models));
-  QUERN_TRY(Call call, embedding_call({prompt}, "prompt", body, *model, exchange.owner));
+  QUERN_TRY(Call call, embedding_call({field(body, "prompt")}, "prompt", body, *model, exchange.owner));
   auto writer = embedding_answer(exchange, "prompt", object_of);
   run_call(model, std::move(call), std::move(writer), exchange.writer, services.executors);
   return {};
@@ -49,6 +53,7 @@ const Endpoint endpoint_ollama_embeddings = {
     .summary = "A text as a vector of unit length (Ollama, as it was before /api/embed).",
     .fields = kFields,
     .handle = handle,
+    .loads = [](const Json& body) { return !(asks_for_nothing(body) && asks_to_unload(body)); },
 };
 
 }  // namespace quern

@@ -31,13 +31,15 @@ std::string text_of(const Json& body, std::string_view name) {
   return value ? value->string() : std::string();
 }
 
+bool asks_for_nothing(const Json& body) { return text_of(body, "prompt").empty() && text_of(body, "suffix").empty(); }
+
 Status answer(const Exchange& exchange, Services& services) {
   const auto started = OllamaAnswer::Clock::now();
   const Json& body = exchange.body;
   QUERN_TRY(Json variables, think_variables(body));
   QUERN_TRY_STATUS(check_ollama_extras(body));
   const std::string prompt = text_of(body, "prompt"), suffix = text_of(body, "suffix");
-  if (prompt.empty() && suffix.empty()) {
+  if (asks_for_nothing(body)) {
     QUERN_TRY(const LoadOnly done, load_only(body, services.models));
     exchange.writer->respond(
         {.body = ollama_load_object(OllamaAnswer::Form::generate, done.model, done.reason).dump()});
@@ -78,6 +80,7 @@ const Endpoint endpoint_ollama_generate = {
     .summary = "An answer to one prompt (Ollama).",
     .fields = kFields,
     .handle = handle,
+    .loads = [](const Json& body) { return !(asks_for_nothing(body) && asks_to_unload(body)); },
 };
 
 }  // namespace quern

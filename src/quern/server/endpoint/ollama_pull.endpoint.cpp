@@ -48,7 +48,7 @@ const Endpoint endpoint_ollama_pull = {
     .summary = "Whether a model is here (Ollama); nothing is fetched.",
     .fields = kFields,
     .handle = handle,
-    .loads = false,
+    .loads = [](const Json&) { return false; },
 };
 
 }  // namespace quern

@@ -72,7 +72,7 @@ const Endpoint endpoint_ollama_show = {
     .summary = "What a model is (Ollama).",
     .fields = kFields,
     .handle = handle,
-    .loads = false,
+    .loads = [](const Json&) { return false; },
 };
 
 }  // namespace quern

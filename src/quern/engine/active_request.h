@@ -68,7 +68,7 @@ class ActiveRequest {
   /// first time, as one that lost its place only finds what it has read itself.
   int64_t found_cached(int64_t tokens);
   bool arriving = false;  ///< it has a place, but what it goes on from is not here yet
-  int passed = 0;  ///< times that others got a place before it because it did not fit
+  int passed = 0;         ///< times that others got a place before it because it did not fit
   Sequence sequence;
   PrefixCache::Cursor cursor;
 

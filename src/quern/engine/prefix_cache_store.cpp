@@ -22,7 +22,7 @@ bool PrefixCache::bring_block(Path& path, std::span<const int32_t> ids) {
     path.blocks.reserve(path.blocks.size() + 1);
     if (load(*next, Part::rows)) return path.blocks.push_back(next), true;
   } catch (const std::bad_alloc&) {
-    // No memory: the same as none for its pages.
+    return remove(*next), false;  // the same as no memory for its pages
   }
   return remove(*next), false;
 }

@@ -92,7 +92,7 @@ void PrefixStore::put(const StoreKey& key, std::vector<std::span<const std::byte
     const std::lock_guard lock(mutex_);
     const bool fits = bytes <= cap_bytes_ && (queue_.empty() || queued_bytes_ + bytes <= queue_bytes_);
     if (fits && !index_.contains(key) && !queued_.contains(key)) {
-      queue_.push_back({key, std::move(parts), written, bytes});
+      queue_.push_back({key, std::move(parts), std::move(written), bytes});
       try {
         queued_.insert(key);
       } catch (...) {
@@ -153,8 +153,9 @@ void PrefixStore::run() {
     lock.unlock();
     try {
       write(job);
-    } catch (const std::bad_alloc&) {
-      // Not written: whoever put it is told that it is over, as with a full disk.
+    } catch (const std::bad_alloc&) {  // not written, as with a full disk
+      const std::lock_guard failed(mutex_);
+      if (!std::exchange(failing_, true)) error_ = Error{ErrorCode::out_of_memory, "out of memory"};
     }
     tried_.fetch_add(1, std::memory_order_relaxed);
     job.written();

@@ -245,11 +245,11 @@ bool EngineHost::load_later(std::string_view name, Loaded then) {
 }
 
 void EngineHost::load_for_those_who_wait(Slot& slot) {
-  Result<std::shared_ptr<ServedModel>> model = Error{ErrorCode::out_of_memory, "out of memory"};
+  Result<std::shared_ptr<ServedModel>> model = nullptr;
   try {
     model = this->model(slot.entry.name);
   } catch (const std::bad_alloc&) {
-    // As it says.
+    model = Error{ErrorCode::out_of_memory, "out of memory"};
   } catch (const std::exception& e) {  // no thread, no folder, a file that asks for the impossible
     model = make_error(ErrorCode::internal, "model {}: it cannot be loaded: {}", slot.entry.name, e.what());
   }
@@ -262,7 +262,7 @@ void EngineHost::load_for_those_who_wait(Slot& slot) {
     try {
       then(model);
     } catch (...) {
-      // That one gets no answer; the others do.
+      then = nullptr;  // that one gets no answer; the others do
     }
     then = nullptr;
   }
@@ -336,7 +336,7 @@ void EngineHost::watch() {
       try {
         look_at_files();
       } catch (const std::exception&) {
-        // The next look.
+        return looked();  // the next look
       }
       looked();
     });

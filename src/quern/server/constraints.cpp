@@ -93,7 +93,7 @@ Error not_built(std::string_view field) {
 
 Status check_built(const Json& body) {
   const Json* tools = field(body, "tools");
-  const bool any = tools && !tools->array().empty();
+  const bool any = tools && tools->is_array() && !tools->array().empty();  // routes without tools check no type
   if (any && !std::all_of(tools->array().begin(), tools->array().end(), is_hosted)) return not_built("tools");
   if (const Json* choice = field(body, "tool_choice");
       choice && !(choice->is_string() && (choice->string() == "none" || choice->string() == "auto"))) {

@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 #pragma once
 
+#include <chrono>
 #include <memory>
 #include <span>
 #include <string>
@@ -21,6 +22,7 @@ struct Exchange {
   std::string tail;   ///< what stands in place of `{id}` in the path, percent-decoded; empty without
   std::string owner;  ///< of the key that was used; empty: none
   std::shared_ptr<ResponseWriter> writer;
+  std::chrono::steady_clock::time_point came = std::chrono::steady_clock::now();  ///< before it waited for its model
 };
 
 /// A route: one per file `endpoint/<name>.endpoint.cpp` (with its dialect's conversions in files beside it), constant

@@ -135,8 +135,8 @@ Json messages_of_ollama_prompt(const Json& body) {
 }
 
 Status check_ollama_extras(const Json& body) {
-  QUERN_TRY_STATUS(check_no_images(body, ""));
   const Json* tools = field(body, "tools");
+  if (tools && !tools->is_array()) return wrong_member("", "tools", "a list", tools);
   for (size_t i = 0; tools && i < tools->array().size(); ++i) {
     const std::string where = fmt::format("tools[{}]", i);
     const Json* function = field(tools->array()[i], "function");
@@ -150,6 +150,11 @@ Status check_ollama_extras(const Json& body) {
     return wrong_member("", "format", "\"json\" or a JSON schema", format);
   if (tools && !tools->array().empty()) return not_built("tools");
   if (has_format) return not_built("format");
+  return {};
+}
+
+Status check_prompt_extras(const Json& body) {
+  QUERN_TRY_STATUS(check_no_images(body, ""));
   // Templates are programs: a client brings none.
   if (const Json* other = field(body, "template"); other && *other != Json("")) return not_built("template");
   if (const Json* context = field(body, "context"); context && !context->array().empty()) return not_built("context");

@@ -17,9 +17,10 @@ Result<Json> messages_of_ollama(const Json& body);
 /// `system` and `prompt` of /api/generate as a conversation.
 Json messages_of_ollama_prompt(const Json& body);
 
-/// Checks the shapes of `tools`, `format`, `template`, `context` and `images`. unsupported where they ask for what is
-/// not built yet.
+/// Checks the shapes of `tools` and `format`. unsupported where they ask for what is not built yet.
 Status check_ollama_extras(const Json& body);
+/// The same of `template`, `context` and `images`, which /api/generate alone takes.
+Status check_prompt_extras(const Json& body);
 
 /// Template variables that `think` stands for, and those of `chat_template_kwargs`.
 Result<Json> think_variables(const Json& body);

@@ -1,6 +1,9 @@
 // SPDX-License-Identifier: Apache-2.0
 #include <gtest/gtest.h>
 
+#include <chrono>
+#include <thread>
+
 #include "quern/server/ollama_answer.h"
 #include "quern/server/ollama_input.h"
 #include "quern/server/ollama_models.h"
@@ -148,6 +151,17 @@ TEST(Ollama, a_model_that_is_let_go_is_not_loaded_for_that) {
   EXPECT_EQ(server.post("/api/generate", prompt + "0}")->json().find("done_reason")->string(), "stop");
   for (const std::string_view time : {"true", "{}", "[0]"})
     EXPECT_EQ(server.post("/api/generate", prompt + std::string(time) + "}")->response.status, 400) << time;
+}
+
+TEST(Ollama, tells_how_long_its_model_was_loaded) {
+  constexpr auto kLoad = std::chrono::milliseconds(20);
+  TestServer server;
+  server.host.there = false;
+  const auto writer = server.call("POST", "/api/generate", R"({"prompt":"Hi","stream":false})");
+  std::this_thread::sleep_for(kLoad);
+  server.host.load();
+  server.loop.run();
+  EXPECT_GE(writer->json().find("load_duration")->integer(), std::chrono::nanoseconds(kLoad).count());
 }
 
 TEST(Ollama, texts_as_vectors) {

@@ -77,6 +77,7 @@ struct Job : std::enable_shared_from_this<Job> {
   Route found;
   std::string owner;
   std::shared_ptr<ResponseWriter> writer;
+  const std::chrono::steady_clock::time_point came = std::chrono::steady_clock::now();
   Json body;                           // once it was checked
   std::shared_ptr<ServedModel> model;  // that was loaded for it; null: it was there
 
@@ -109,7 +110,7 @@ struct Job : std::enable_shared_from_this<Job> {
   }
 
   void handle(Services& services) {
-    found.endpoint->handle(Exchange{request, std::move(body), found.tail, std::move(owner), writer}, services);
+    found.endpoint->handle(Exchange{request, std::move(body), found.tail, std::move(owner), writer, came}, services);
   }
 
   /// Does a step on a compute thread when its owner's turn comes, unless its client has gone by then.

@@ -48,11 +48,14 @@ class EmbeddingAnswer : public AnswerWriter {
 
 }  // namespace
 
-Result<Call> embedding_call(const std::vector<const Json*>& inputs, std::string_view field, const Json& body,
-                            const ServedModel& model, std::string_view owner) {
-  if (const int64_t width = model.info().n_embd, asked = integer(body, "dimensions", width); asked != width)
-    return make_error(ErrorCode::invalid_argument, "dimensions: expected {}, the model's width, found {}", width,
-                      asked);
+Status check_dimensions(const Json& body, const ServedModel& model) {
+  const int64_t width = model.info().n_embd, asked = integer(body, "dimensions", width);
+  if (asked == width) return {};
+  return make_error(ErrorCode::invalid_argument, "dimensions: expected {}, the model's width, found {}", width, asked);
+}
+
+Result<Call> embedding_call(const std::vector<const Json*>& inputs, std::string_view field, const ServedModel& model,
+                            std::string_view owner) {
   Call call;
   call.settings.embedding = true;
   call.settings.owner = owner;

@@ -21,10 +21,12 @@ inline constexpr FieldSpec kDimensionsField = {
     .min = 1,
     .max = 1 << 30};
 
-/// A call for a vector of each of `inputs`, texts or lists of ids. `body`: for its "dimensions". Errors about an input
-/// name `field`.
-Result<Call> embedding_call(const std::vector<const Json*>& inputs, std::string_view field, const Json& body,
-                            const ServedModel& model, std::string_view owner);
+/// What a body asks for by kDimensionsField must be the model's width.
+Status check_dimensions(const Json& body, const ServedModel& model);
+
+/// A call for a vector of each of `inputs`, texts or lists of ids. Errors about an input name `field`.
+Result<Call> embedding_call(const std::vector<const Json*>& inputs, std::string_view field, const ServedModel& model,
+                            std::string_view owner);
 
 /// The one object of an answer, of the vectors' forms in the order of the inputs and the tokens that were read.
 using EmbeddingObject = std::function<Json(Json::Array vectors, int64_t tokens)>;

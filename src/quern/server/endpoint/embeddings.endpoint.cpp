@@ -48,7 +48,8 @@ Json base64_json(const std::vector<float>& vector) {
 }
 
 Result<Call> call_of(const Json& body, const ServedModel& model, std::string_view owner) {
-  return embedding_call(prompt_list(*field(body, "input")), "input", body, model, owner);
+  QUERN_TRY_STATUS(check_dimensions(body, model));
+  return embedding_call(prompt_list(*field(body, "input")), "input", model, owner);
 }
 
 std::shared_ptr<AnswerWriter> answer_of(const Exchange& exchange, const Call& /*call*/,

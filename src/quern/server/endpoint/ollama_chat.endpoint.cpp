@@ -39,7 +39,6 @@ constexpr auto kFields = join_fields(
     kOllamaFields);
 
 Status answer(const Exchange& exchange, Services& services) {
-  const auto started = OllamaAnswer::Clock::now();
   const Json& body = exchange.body;
   QUERN_TRY(Json messages, messages_of_ollama(body));
   QUERN_TRY(Json variables, think_variables(body));
@@ -55,7 +54,7 @@ Status answer(const Exchange& exchange, Services& services) {
                                 .model = model->name(),
                                 .form = OllamaAnswer::Form::chat,
                                 .stream = flag(body, "stream", true),
-                                .started = started};
+                                .started = exchange.came};
   Call call{.prompt = ChatPrompt{.messages = std::move(messages), .variables = std::move(variables)},
             .settings = std::move(settings),
             .stream = options.stream};

@@ -49,7 +49,6 @@ std::vector<const Json*> inputs_of(const Json& body) {
 }
 
 Status answer(const Exchange& exchange, Services& services) {
-  const auto started = OllamaAnswer::Clock::now();
   const Json& body = exchange.body;
   const std::vector<const Json*> inputs = inputs_of(body);
   if (inputs.empty()) {
@@ -59,14 +58,16 @@ Status answer(const Exchange& exchange, Services& services) {
   }
   QUERN_TRY(const std::shared_ptr<ServedModel> model, ollama_model(body, services.models));
   const auto loaded = OllamaAnswer::Clock::now();
-  QUERN_TRY(Call call, embedding_call(inputs, "input", body, *model, exchange.owner));
-  auto writer = embedding_answer(exchange, "input", [=, name = model->name()](Json::Array vectors, int64_t tokens) {
-    return Json(Json::Object{{"model", name},
-                             {"embeddings", std::move(vectors)},
-                             {"total_duration", nanoseconds(OllamaAnswer::Clock::now() - started)},
-                             {"load_duration", nanoseconds(loaded - started)},
-                             {"prompt_eval_count", tokens}});
-  });
+  QUERN_TRY_STATUS(check_dimensions(body, *model));
+  QUERN_TRY(Call call, embedding_call(inputs, "input", *model, exchange.owner));
+  auto writer = embedding_answer(
+      exchange, "input", [=, name = model->name(), started = exchange.came](Json::Array vectors, int64_t tokens) {
+        return Json(Json::Object{{"model", name},
+                                 {"embeddings", std::move(vectors)},
+                                 {"total_duration", nanoseconds(OllamaAnswer::Clock::now() - started)},
+                                 {"load_duration", nanoseconds(loaded - started)},
+                                 {"prompt_eval_count", tokens}});
+      });
   run_call(model, std::move(call), std::move(writer), exchange.writer, services.executors);
   return {};
 }

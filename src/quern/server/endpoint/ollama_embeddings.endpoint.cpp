@@ -34,7 +34,7 @@ Status answer(const Exchange& exchange, Services& services) {
     return {};
   }
   QUERN_TRY(const std::shared_ptr<ServedModel> model, ollama_model(body, services.models));
-  QUERN_TRY(Call call, embedding_call({field(body, "prompt")}, "prompt", body, *model, exchange.owner));
+  QUERN_TRY(Call call, embedding_call({field(body, "prompt")}, "prompt", *model, exchange.owner));
   auto writer = embedding_answer(exchange, "prompt", object_of);
   run_call(model, std::move(call), std::move(writer), exchange.writer, services.executors);
   return {};

@@ -34,10 +34,10 @@ std::string text_of(const Json& body, std::string_view name) {
 bool asks_for_nothing(const Json& body) { return text_of(body, "prompt").empty() && text_of(body, "suffix").empty(); }
 
 Status answer(const Exchange& exchange, Services& services) {
-  const auto started = OllamaAnswer::Clock::now();
   const Json& body = exchange.body;
   QUERN_TRY(Json variables, think_variables(body));
   QUERN_TRY_STATUS(check_ollama_extras(body));
+  QUERN_TRY_STATUS(check_prompt_extras(body));
   const std::string prompt = text_of(body, "prompt"), suffix = text_of(body, "suffix");
   if (asks_for_nothing(body)) {
     QUERN_TRY(const LoadOnly done, load_only(body, services.models));
@@ -61,7 +61,7 @@ Status answer(const Exchange& exchange, Services& services) {
                                 .model = model->name(),
                                 .form = OllamaAnswer::Form::generate,
                                 .stream = call.stream,
-                                .started = started};
+                                .started = exchange.came};
   auto writer = std::make_shared<OllamaAnswer>(std::move(options), exchange.writer);
   run_call(model, std::move(call), std::move(writer), exchange.writer, services.executors);
   return {};

@@ -1,0 +1,75 @@
+// SPDX-License-Identifier: Apache-2.0
+// Members that a route does not know, or of types that it does not.
+#include <gtest/gtest.h>
+
+#include <algorithm>
+#include <set>
+
+#include "quern/server/endpoint.h"
+#include "quern/server/router.h"
+#include "quern/server/testing.h"
+
+namespace quern {
+namespace {
+
+/// A body of each route that takes one.
+const std::pair<std::string_view, std::string_view> kBodies[] = {
+    {"/api/chat", R"({"messages":[{"role":"user","content":"Hi"}]})"},
+    {"/api/embed", R"({"input":"Hi"})"},
+    {"/api/embeddings", R"({"prompt":"Hi"})"},
+    {"/api/generate", R"({"prompt":"Hi"})"},
+    {"/api/pull", R"({"model":"test-model"})"},
+    {"/api/show", R"({"model":"test-model"})"},
+    {"/completion", R"({"prompt":"Hi"})"},
+    {"/detokenize", R"({"tokens":[1]})"},
+    {"/infill", R"({"input_prefix":"a","input_suffix":"b"})"},
+    {"/tokenize", R"({"content":"Hi"})"},
+    {"/v1/chat/completions", R"({"messages":[{"role":"user","content":"Hi"}]})"},
+    {"/v1/completions", R"({"prompt":"Hi"})"},
+    {"/v1/embeddings", R"({"input":"Hi"})"},
+    {"/v1/messages", R"({"max_tokens":1,"messages":[{"role":"user","content":"Hi"}]})"},
+    {"/v1/messages/count_tokens", R"({"messages":[{"role":"user","content":"Hi"}]})"},
+    {"/v1/responses", R"({"input":[{"role":"user","content":"Hi"}]})"},
+    {"/v1/responses/input_tokens", R"({"input":[{"role":"user","content":"Hi"}]})"},
+};
+
+/// The body with one more member: at its top, or in its first message.
+std::vector<Json> with_member(const Json& body, std::string_view name, const Json& value) {
+  std::vector<Json> out = {body};
+  out[0].set(std::string(name), value);
+  for (const std::string list : {"messages", "input"}) {
+    const Json* messages = body.find(list);
+    if (!messages || !messages->is_array()) continue;
+    Json::Array changed = messages->array();
+    changed[0].set(std::string(name), value);
+    out.push_back(body);
+    out.back().set(list, std::move(changed));
+  }
+  return out;
+}
+
+TEST(ForeignMembers, no_member_of_a_wrong_type_is_a_fault_of_the_server) {
+  std::set<std::string_view> names = {"role", "content", "type", "tool_calls", "thinking", "reasoning_content"};
+  for (const Endpoint* endpoint : endpoints())
+    for (const FieldSpec& spec : endpoint->fields) names.insert(spec.name);
+  const Json values = *Json::parse(R"([null,true,1,-1.5,"","x",[],[1],["x"],[{}],{},{"type":"x"}])");
+  testing::TestServer server;
+  for (const Endpoint* endpoint : endpoints()) {
+    if (endpoint->fields.empty()) continue;
+    const auto* known =
+        std::ranges::find(kBodies, endpoint->path, &std::pair<std::string_view, std::string_view>::first);
+    ASSERT_NE(known, std::end(kBodies)) << endpoint->path;
+    const Json body = *Json::parse(known->second);
+    for (const std::string_view name : names)
+      for (const Json& value : values.array())
+        for (const Json& changed : with_member(body, name, value)) {
+          const auto answer = server.post(endpoint->path, changed.dump());
+          server.model->forget();
+          EXPECT_NE(answer->response.status, 500) << endpoint->path << " " << changed.dump() << answer->text();
+          EXPECT_TRUE(answer->ended);
+        }
+  }
+}
+
+}  // namespace
+}  // namespace quern

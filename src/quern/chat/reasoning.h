@@ -1,13 +1,22 @@
 // SPDX-License-Identifier: Apache-2.0
 #pragma once
 
+#include <cstddef>
 #include <string>
 #include <string_view>
 
 namespace quern {
 
-/// Whether a rendered prompt ends inside an open "<think>".
-bool ends_in_reasoning(std::string_view prompt);
+/// Where an answer begins.
+enum class AnswerPlace {
+  anywhere,   ///< it may open its reasoning itself
+  opened,     ///< after a "<think>" of the prompt
+  reasoning,  ///< in the middle of a reasoning that the prompt has begun
+};
+
+/// Where the answer to a rendered prompt begins. `begun`: how much of the prompt's end is the beginning of the answer
+/// itself, given to be gone on from (in bytes).
+AnswerPlace answer_place(std::string_view prompt, size_t begun = 0);
 
 /// Takes an answer that may begin with "<think>...</think>" apart while it streams. Text that could be a part of a tag
 /// is held back; blanks around the reasoning belong to neither part.
@@ -17,8 +26,7 @@ class ReasoningSplitter {
     std::string reasoning, answer;
   };
 
-  /// `inside`: the prompt has opened the reasoning already.
-  explicit ReasoningSplitter(bool inside) : state_(inside ? State::opened : State::start) {}
+  explicit ReasoningSplitter(AnswerPlace place);
 
   Piece push(std::string_view text);
   /// What was held back when the stream ends.
@@ -27,7 +35,7 @@ class ReasoningSplitter {
  private:
   enum class State { start, opened, reasoning, closed, answer };
   bool step(Piece& out);
-  State state_;
+  State state_ = State::start;
   std::string held_;
 };
 

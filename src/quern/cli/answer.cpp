@@ -27,8 +27,7 @@ std::string with_rate(int64_t tokens, double rate) {
 /// Puts pieces of text where they belong and remembers them.
 class AnswerStream {
  public:
-  AnswerStream(const AnswerStyle& style, bool opens_reasoning, Output& out)
-      : style_(style), out_(out), splitter_(opens_reasoning) {}
+  AnswerStream(const AnswerStyle& style, AnswerPlace place, Output& out) : style_(style), out_(out), splitter_(place) {}
 
   void push(std::string_view piece) {
     if (style_.split_reasoning)
@@ -79,7 +78,7 @@ class AnswerStream {
 
 Result<Answer> write_answer(LoadedModel& model, Session& session, const Prompt& prompt, const GenerateOptions& options,
                             const AnswerStyle& style, Output& out) {
-  AnswerStream stream(style, prompt.opens_reasoning, out);
+  AnswerStream stream(style, prompt.answer_place, out);
   Progress progress("reading the prompt", Unit::tokens, style.quiet);
   // Text that comes is progress of its own.
   Progress writing("answering", Unit::tokens, style.quiet || style.stream);

@@ -21,7 +21,7 @@ Result<Prompt> chat_prompt(const LoadedModel& model, const Json::Array& messages
   request.eos_token = model.eos_text();
   if (thinking == Thinking::off) request.variables = Json::Object{{"enable_thinking", false}};
   QUERN_TRY(const std::vector<Segment> segments, render_chat(*chat_template, request));
-  return Prompt{model.tokenizer().encode_prompt(segments), ends_in_reasoning(join_segments(segments))};
+  return Prompt{model.tokenizer().encode_prompt(segments), answer_place(join_segments(segments))};
 }
 
 std::vector<TokenId> text_ids(const Tokenizer& tokenizer, std::string_view text, Special special) {
@@ -34,7 +34,7 @@ std::vector<TokenId> text_ids(const Tokenizer& tokenizer, std::string_view text,
 }
 
 Prompt raw_prompt(const LoadedModel& model, std::string_view text, Special special) {
-  return {text_ids(model.tokenizer(), text, special), false};
+  return {text_ids(model.tokenizer(), text, special), AnswerPlace::anywhere};
 }
 
 }  // namespace quern

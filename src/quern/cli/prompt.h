@@ -7,6 +7,7 @@
 
 #include "quern/base/json.h"
 #include "quern/base/result.h"
+#include "quern/chat/reasoning.h"
 #include "quern/engine/loaded_model.h"
 
 namespace quern {
@@ -14,7 +15,7 @@ namespace quern {
 /// A prompt as ids.
 struct Prompt {
   std::vector<TokenId> ids;
-  bool opens_reasoning = false;  ///< the template itself wrote the "<think>" that the answer stands in
+  AnswerPlace answer_place = AnswerPlace::anywhere;
 };
 
 enum class Thinking : uint8_t { as_the_model_likes, off };

@@ -42,7 +42,7 @@ struct Event {
 
 /// One choice on the server's thread.
 struct Choice {
-  ReasoningSplitter splitter{false};
+  ReasoningSplitter splitter{AnswerPlace::anywhere};
   std::string reasoning, text;    // not yet passed on
   std::vector<TokenInfo> tokens;  // the same
   int64_t n_tokens = 0, reasoning_tokens = 0;
@@ -119,7 +119,7 @@ class CallRun : public std::enable_shared_from_this<CallRun> {
     if (const auto* chat = std::get_if<ChatPrompt>(&call_.prompt)) {
       auto rendered = render_prompt(*model_, *chat);
       if (!rendered) return std::move(rendered).error();
-      opens_reasoning_ = rendered->opens_reasoning;
+      answer_place_ = rendered->answer_place;
       call_.settings.message_starts = std::move(rendered->message_starts);
       call_.settings.checkpoints = std::move(rendered->checkpoints);
       prompts_.push_back(std::move(rendered->ids));
@@ -140,7 +140,7 @@ class CallRun : public std::enable_shared_from_this<CallRun> {
       prompt_tokens_ += tokens;
     }
     choices_.resize(prompts_.size() * static_cast<size_t>(call_.n));
-    for (Choice& choice : choices_) choice.splitter = ReasoningSplitter(opens_reasoning_);
+    for (Choice& choice : choices_) choice.splitter = ReasoningSplitter(answer_place_);
     ids_.resize(choices_.size());
     open_.assign(prompts_.size(), call_.n);
     return std::nullopt;
@@ -344,7 +344,7 @@ class CallRun : public std::enable_shared_from_this<CallRun> {
   Executors executors_;
   std::vector<std::vector<TokenId>> prompts_;
   int64_t prompt_tokens_ = 0;
-  bool opens_reasoning_ = false;
+  AnswerPlace answer_place_ = AnswerPlace::anywhere;
 
   // server's thread only
   std::vector<Choice> choices_;

@@ -12,6 +12,7 @@
 
 #include "quern/base/json.h"
 #include "quern/base/result.h"
+#include "quern/chat/reasoning.h"
 #include "quern/engine/request.h"
 #include "quern/server/errors.h"
 #include "quern/server/http.h"
@@ -82,7 +83,7 @@ void run_call(std::shared_ptr<ServedModel> model, Call call, std::shared_ptr<Ans
 /// without calls, they end behind that text: the answer goes on from there.
 struct RenderedPrompt {
   std::vector<TokenId> ids;
-  bool opens_reasoning = false;         ///< the template itself wrote the "<think>" that the answer stands in
+  AnswerPlace answer_place = AnswerPlace::anywhere;
   std::vector<int64_t> message_starts;  ///< in ids, rising, as far as they can be told
   std::vector<int64_t> checkpoints;  ///< a handful of them, at most: where another prompt is likely to leave this one
 };

@@ -259,6 +259,18 @@ TEST(Call, knows_reasoning_that_the_template_has_opened) {
   EXPECT_THAT(plain.diary->lines[1], HasSubstr("[] [abc</think>yes]"));
 }
 
+TEST(Call, knows_reasoning_that_the_begun_answer_is_in) {
+  Stage stage;
+  stage.model->answer = [](const Request&) { return " because</think>yes"; };
+  Call call = of_chat("x");
+  std::get<ChatPrompt>(call.prompt).messages = Json::Array{
+      Json::Object{{"role", "user"}, {"content", "why?"}},
+      Json::Object{{"role", "assistant"}, {"content", "<think>It is"}},
+  };
+  stage.start(std::move(call));
+  EXPECT_THAT(stage.diary->lines[1], HasSubstr("[ because] [yes]"));
+}
+
 TEST(Call, prompt_has_its_messages_starts_and_no_control_tokens_of_users) {
   testing::FakeModel model;
   const Json messages(Json::Array{Json::Object{{"role", "user"}, {"content", "<|im_end|>"}}});
@@ -268,7 +280,7 @@ TEST(Call, prompt_has_its_messages_starts_and_no_control_tokens_of_users) {
   EXPECT_EQ(std::count(prompt->ids.begin(), prompt->ids.end(), end), 1);
   ASSERT_EQ(prompt->message_starts.size(), 2U);
   for (const int64_t at : prompt->message_starts) EXPECT_EQ(prompt->ids[static_cast<size_t>(at)], start);
-  EXPECT_FALSE(prompt->opens_reasoning);
+  EXPECT_EQ(prompt->answer_place, AnswerPlace::anywhere);
 }
 
 /// Which of the messages of these roles a prompt comes back to; the last one is the answer's.

@@ -84,7 +84,7 @@ Result<RenderedPrompt> render_prompt(const ServedModel& model, const ChatPrompt&
                       "go on from");
   RenderedPrompt out;
   out.ids = model.tokenizer().encode_prompt(*segments);
-  out.opens_reasoning = ends_in_reasoning(join_segments(*segments));
+  out.answer_place = answer_place(join_segments(*segments), mark.empty() ? 0 : segments->back().text.size());
   const auto starts = message_starts(model.tokenizer(), out.ids);
   for (const MessageStart& start : starts) out.message_starts.push_back(start.at);
   out.checkpoints = checkpoints(starts);

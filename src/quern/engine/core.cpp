@@ -56,7 +56,7 @@ EngineCore::EngineCore(Runner& runner, StateStore& state, const Tokenizer& token
   QUERN_CHECK(options_.parallel >= 1 && options_.context >= 1 && options_.clock, "options of an engine");
 }
 
-EngineCore::~EngineCore() { fail_all(make_error(ErrorCode::cancelled, "the engine ended")); }
+EngineCore::~EngineCore() { fail_all({ErrorCode::cancelled, "the engine ends"}); }  // so short that it needs no memory
 
 Status EngineCore::check(const Request& request) const {
   const auto n = static_cast<int64_t>(request.prompt.size());

@@ -17,10 +17,17 @@ double seconds() { return std::chrono::duration<double>(std::chrono::steady_cloc
 /// Short enough to need no memory itself.
 Error no_memory() { return {ErrorCode::out_of_memory, "out of memory"}; }
 
-void end_with(const std::shared_ptr<RequestListener>& listener, const Error& error) {
+Error unloaded() { return {ErrorCode::cancelled, "the model is being unloaded"}; }
+
+/// Where there is no memory for the reason, it is that.
+RequestEnd end_of(const Error& error) {
   RequestEnd end;
-  end.error = error;
-  listener->on_end(end, {});
+  try {
+    end.error = error;
+  } catch (const std::bad_alloc&) {
+    end.error = no_memory();
+  }
+  return end;
 }
 
 }  // namespace
@@ -68,7 +75,7 @@ bool Engine::close_by(std::chrono::steady_clock::time_point deadline) {
 }
 
 void Engine::ask_to_end() {
-  stop(make_error(ErrorCode::cancelled, "the model is being unloaded"));
+  stop(unloaded());
   {
     const std::scoped_lock lock(mutex_);
     ends_ = true;
@@ -83,13 +90,13 @@ uint64_t Engine::submit(Request request, const std::shared_ptr<RequestListener>&
     const std::scoped_lock lock(mutex_);
     id = ++last_id_;
     stopped = stopped_;
-    if (!stopped && waiting() >= options_.queue)
+    if (!stopped && !request.goes_on && waiting() >= options_.queue)
       stopped = make_error(ErrorCode::out_of_memory, "{} requests wait already: expected at most {}", waiting(),
                            options_.queue);
     if (!stopped) arrivals_.push_back({id, std::move(request), listener});
   }
   if (stopped)
-    end_with(listener, *stopped);
+    listener->on_end(end_of(*stopped), {});
   else
     wake_.notify_one();
   return id;
@@ -179,7 +186,7 @@ bool Engine::take_in(bool busy) {
     try {
       core_->add(a.id, std::move(a.request), a.listener);
     } catch (const std::bad_alloc&) {
-      end_with(a.listener, no_memory());
+      a.listener->on_end(end_of(no_memory()), {});
     }
   }
   for (const uint64_t id : cancelled) core_->cancel(id);
@@ -212,6 +219,17 @@ void Engine::fail(std::string_view what) noexcept {
   }
 }
 
+/// Who is left when nothing is done any more.
+void Engine::end_rest(const Error& reason) {
+  std::vector<Arrival> late;
+  {
+    const std::scoped_lock lock(mutex_);
+    late.swap(arrivals_);
+  }
+  for (const Arrival& a : late) a.listener->on_end(end_of(reason), {});
+  core_->fail_all(reason);
+}
+
 void Engine::work() {
   try {
     run_steps();
@@ -220,14 +238,11 @@ void Engine::work() {
   } catch (...) {
     fail("an unknown exception");
   }
-  const Error error = failure().value_or(make_error(ErrorCode::cancelled, "the model is being unloaded"));
-  std::vector<Arrival> late;
-  {
-    const std::scoped_lock lock(mutex_);
-    late.swap(arrivals_);
+  try {
+    end_rest(failure().value_or(unloaded()));
+  } catch (const std::bad_alloc&) {
+    end_rest(no_memory());
   }
-  for (const Arrival& a : late) end_with(a.listener, error);
-  core_->fail_all(error);
   {
     const std::scoped_lock lock(mutex_);
     facts_ = core_->facts();

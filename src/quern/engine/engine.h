@@ -92,6 +92,7 @@ class Engine {
   int64_t waiting() const;  // under mutex_
   void work();
   void run_steps();
+  void end_rest(const Error& reason);
   void fail(std::string_view what) noexcept;
   /// Waits for something to do where `busy` is false; false: the end.
   bool take_in(bool busy);

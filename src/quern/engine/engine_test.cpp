@@ -142,10 +142,14 @@ TEST_F(EngineTest, a_full_queue_takes_no_more) {
   std::vector<std::shared_ptr<Waiting>> all;
   for (int i = 0; i < 12; ++i) all.push_back(submit(request(20, 300)));
   EXPECT_TRUE(engine_->full());
+  Request part = request(20, 4);
+  part.goes_on = true;
+  const auto goes_on = submit(std::move(part));
   int refused = 0;
   for (const auto& w : all) refused += w->wait().error.has_value();
   EXPECT_GE(refused, 7);
   EXPECT_LT(refused, 12);
+  EXPECT_FALSE(goes_on->wait().error) << "a part of what was taken in";
   EXPECT_FALSE(engine_->full());
 }
 

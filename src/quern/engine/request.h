@@ -31,6 +31,7 @@ struct Request {
   std::string owner;             ///< whose cached prefixes it shares, and with whom it shares fairly; empty is one too
   bool use_cache = true;         ///< false: neither reads nor keeps prefixes
   bool counts_prompt = true;     ///< false: another answer to a prompt that was counted with the first
+  bool goes_on = false;          ///< a further part of what was taken in: a full queue takes it too
   std::vector<int64_t> message_starts;  ///< lengths of the prompt where its messages begin, rising
   std::vector<int64_t> checkpoints;     ///< lengths of it worth coming back to, a few: each may cost a copy of state
 };

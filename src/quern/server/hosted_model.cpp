@@ -41,15 +41,20 @@ uint64_t HostedModel::submit(Request request, std::shared_ptr<RequestListener> l
 }
 
 void HostedModel::abandon(const Error& reason) {
-  std::vector<std::weak_ptr<Hearer>> hearers;
-  {
-    const std::scoped_lock lock(mutex_);
-    hearers.swap(hearers_);
-  }
   RequestEnd end;
   end.error = reason;
-  for (const auto& weak : hearers)
-    if (const auto hearer = weak.lock()) hearer->on_end(end, {});
+  // One after the other: where memory is short and this throws, the next try finds those who have not been told.
+  while (const auto hearer = take_hearer()) hearer->on_end(end, {});
+}
+
+std::shared_ptr<HostedModel::Hearer> HostedModel::take_hearer() {
+  const std::scoped_lock lock(mutex_);
+  std::shared_ptr<Hearer> hearer;
+  while (!hearer && !hearers_.empty()) {
+    hearer = hearers_.back().lock();
+    hearers_.pop_back();
+  }
+  return hearer;
 }
 
 }  // namespace quern

@@ -39,6 +39,7 @@ class HostedModel : public ServedModel {
 
  private:
   class Hearer;
+  std::shared_ptr<Hearer> take_hearer();  ///< one that still listens; null: none does
   const std::string name_;
   const std::unique_ptr<Engine> engine_;
   std::mutex mutex_;

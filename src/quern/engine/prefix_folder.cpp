@@ -21,6 +21,7 @@ namespace {
 constexpr int kOpenFolder = O_RDONLY | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC;
 constexpr int kOpenEntry = O_RDONLY | O_NOFOLLOW | O_NONBLOCK | O_CLOEXEC;  // a pipe must not make us wait
 constexpr std::string_view kTemporaryEnd = ".part";
+constexpr int kAttempts = 8;  ///< to make a file while others remove its folder
 
 std::string model_name(uint64_t fingerprint) { return fmt::format("{:016x}", fingerprint); }
 std::string shelf_name(const StoreKey& key) { return key_text(key).substr(0, 2); }
@@ -158,17 +159,21 @@ int64_t PrefixFolder::bytes_on_disk(std::span<const std::span<const std::byte>> 
 Status PrefixFolder::write(const StoreKey& key, std::span<const std::span<const std::byte>> parts) const {
   const std::string name = key_text(key);
   const std::filesystem::path shown = path_ / model_name(fingerprint_) / shelf_name(key) / name;
-  const FileHandle model = make_folder(root_.get(), model_name(fingerprint_));
-  if (!model) return system_error(shown, "cannot make its folder");
-  const FileHandle shelf = make_folder(model.get(), shelf_name(key));
-  if (!shelf) return system_error(shown, "cannot make its folder");
-
   std::vector<EntryPart> table;
   for (const auto& part : parts) table.push_back({part.size(), part_checksum(part)});
   const std::string temporary = fmt::format("{}.{:016x}{}", name, next_number_.fetch_add(1), kTemporaryEnd);
-  const FileHandle file(
-      ::openat(shelf.get(), temporary.c_str(), O_WRONLY | O_CREAT | O_EXCL | O_NOFOLLOW | O_CLOEXEC, 0600));
-  if (!file) return system_error(shown, "cannot create");
+
+  // A folder that is empty still may go at any moment: it was another model's last entry, for another process.
+  FileHandle shelf, file;
+  for (int attempt = 0; !file && attempt < kAttempts; ++attempt) {
+    const FileHandle model = make_folder(root_.get(), model_name(fingerprint_));
+    if (model) shelf = make_folder(model.get(), shelf_name(key));
+    if (model && shelf)
+      file = FileHandle(
+          ::openat(shelf.get(), temporary.c_str(), O_WRONLY | O_CREAT | O_EXCL | O_NOFOLLOW | O_CLOEXEC, 0600));
+    if (!file && errno != ENOENT) break;
+  }
+  if (!file) return system_error(shown, shelf ? "cannot create" : "cannot make its folder");
   ::flock(file.get(), LOCK_EX | LOCK_NB);  // without locks on this file system another process may remove it: a miss
 
   bool written = write_all(file.get(), entry_header(fingerprint_, key, table));

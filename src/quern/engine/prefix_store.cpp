@@ -66,18 +66,29 @@ void PrefixStore::take_stock() {
   make_room(0);
 }
 
-void PrefixStore::count_others() {
+/// On the writer's thread, so that of this store's own entries none comes meanwhile; one may go, and is missed when it
+/// is read.
+void PrefixStore::look_again() {
   std::deque<PrefixFolder::File> others;
-  int64_t bytes = 0;
-  for (const PrefixFolder::File& file : folder_->list()) {
-    if (file.fingerprint == fingerprint_) continue;
-    bytes += file.bytes;
-    others.push_back(file);
+  std::unordered_set<StoreKey, KeyHash> here;
+  const std::vector<PrefixFolder::File> files = folder_->list();
+  for (const PrefixFolder::File& file : files) {
+    if (file.fingerprint == fingerprint_)
+      here.insert(file.key);
+    else
+      others.push_back(file);
   }
   const std::lock_guard lock(mutex_);
   for (const PrefixFolder::File& file : others_) stored_bytes_ -= file.bytes;
-  stored_bytes_ += bytes;
+  for (const PrefixFolder::File& file : others) stored_bytes_ += file.bytes;
   others_ = std::move(others);
+  for (auto use = uses_.begin(); use != uses_.end();) {
+    const StoreKey key = *use++;
+    if (!here.contains(key)) forget(key);
+  }
+  for (const PrefixFolder::File& file : files)
+    if (file.fingerprint == fingerprint_ && !index_.contains(file.key)) remember(file.key, file.bytes, file.used_ns);
+  uses_.sort([&](const StoreKey& a, const StoreKey& b) { return index_.at(a).used_ns < index_.at(b).used_ns; });
 }
 
 bool PrefixStore::contains(const StoreKey& key) const {
@@ -172,7 +183,7 @@ void PrefixStore::write(const Job& job) {
   constexpr int64_t kParts = 32;
   written_bytes_ += job.bytes;
   if (written_bytes_ >= cap_bytes_ / kParts) {
-    count_others();
+    look_again();
     written_bytes_ = 0;
   }
   make_room(job.bytes);
@@ -219,6 +230,7 @@ void PrefixStore::forget(const StoreKey& key) {
 }
 
 void PrefixStore::remember(const StoreKey& key, int64_t bytes, int64_t used_ns) {
+  forget(key);  // another process may have written it as well
   uses_.push_back(key);
   index_.emplace(key, Entry{bytes, used_ns, std::prev(uses_.end())});
   stored_bytes_ += bytes;

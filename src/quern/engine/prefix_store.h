@@ -27,16 +27,16 @@ namespace quern {
 /// Checksums are against damage: who may write to the folder may forge.
 ///
 /// One thread, the engine's, calls everything; a thread of the store's own writes. No member waits for a write but
-/// `flush` and the destructor. Several processes may use one folder; each bounds what it knows of.
+/// `flush` and the destructor. Several processes may use one folder.
 class PrefixStore {
  public:
   /// Entries that wait to be written hold memory of the caller's: no more than so much.
   static constexpr int64_t kQueueBytes = 256 << 20;
 
   /// `fingerprint`: of the model and the form of its state; entries of others are never found, but count towards
-  /// `cap_bytes`: the longest unused of all go first. What other stores write meanwhile is looked at again each time a
-  /// 32nd of the cap was written here, so that several together stay below it but for such a part each. The folder is
-  /// made where it is absent; one that cannot be made is an error.
+  /// `cap_bytes`: the longest unused of all go first. What other stores, of this model too, have written and removed
+  /// meanwhile is looked at again each time a 32nd of the cap was written here, so that several together stay below it
+  /// but for such a part each. The folder is made where it is absent; one that cannot be made is an error.
   static Result<std::unique_ptr<PrefixStore>> open(const std::filesystem::path& dir, uint64_t fingerprint,
                                                    int64_t cap_bytes, int64_t queue_bytes = kQueueBytes);
   /// Writes what waits.
@@ -80,7 +80,7 @@ class PrefixStore {
 
   PrefixStore(std::unique_ptr<PrefixFolder> folder, uint64_t fingerprint, int64_t cap_bytes, int64_t queue_bytes);
   void take_stock();
-  void count_others();
+  void look_again();
   void run();
   void write(const Job& job);
   void make_room(int64_t bytes);
@@ -106,7 +106,7 @@ class PrefixStore {
   bool failing_ = false, stopping_ = false;
   std::condition_variable changed_;
 
-  int64_t written_bytes_ = 0;  // writer's thread: since the others were counted
+  int64_t written_bytes_ = 0;  // writer's thread: since it last looked
   std::atomic<uint64_t> tried_ = 0;
   std::thread writer_;
 };

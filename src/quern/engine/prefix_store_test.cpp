@@ -300,6 +300,22 @@ TEST_F(PrefixStoreTest, models_share_what_a_folder_may_hold) {
     for (int i = last; i > last - 30; i -= 3) EXPECT_TRUE(get(*store, i)) << i;
 }
 
+TEST_F(PrefixStoreTest, two_of_one_model_share_the_cap_and_what_they_have) {
+  const int64_t each = 16 << 10, cap = 64 * each, part = cap / 32;
+  auto one = open(kModel, cap), two = open(kModel, cap);
+  for (int i = 0; i < 300; ++i) {
+    put(i % 3 ? *one : *two, i);
+    if (i % 5 == 0) put(i % 3 ? *two : *one, i);  // both: they do not know of each other's yet
+    EXPECT_LE(static_cast<int64_t>(files()) * each, cap + 2 * (part + each)) << i;
+  }
+  for (PrefixStore* store : {one.get(), two.get()}) {
+    int found = 0;
+    for (int i = 0; i < 290; ++i) found += get(*store, i);
+    EXPECT_GE(found, 50) << "the other's too";
+    EXPECT_LE(store->stored_bytes(), cap + part + each);
+  }
+}
+
 TEST_F(PrefixStoreTest, hostile_content_is_neither_followed_nor_waited_for) {
   {
     put(*open(), 1), put(*open(), 2);
@@ -467,7 +483,7 @@ TEST_F(PrefixStoreTest, a_writer_that_is_killed_leaves_whole_entries_alone) {
 }
 
 TEST_F(PrefixStoreTest, two_on_one_folder_do_no_harm) {
-  // As two processes: neither knows what the other does after the start.
+  // As two processes: neither knows at once what the other does after the start.
   auto one = open(kModel, 100 << 10), two = open(kModel, 100 << 10);
   std::mt19937 random(9);
   for (int i = 0; i < 300; ++i) {

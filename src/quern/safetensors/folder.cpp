@@ -14,8 +14,9 @@ namespace fs = std::filesystem;
 
 struct Folder::Impl {
   fs::path path;
-  std::vector<MappedFile> maps;  // first: the tensors look into them
-  std::vector<Tensor> tensors;   // by name
+  std::vector<MappedFile> maps;    // first: the tensors look into them
+  std::vector<std::string> names;  // of their files
+  std::vector<Tensor> tensors;     // by name
   Json config, generation_config;
   int64_t bytes = 0;
 };
@@ -153,6 +154,7 @@ Result<Folder> Folder::open(const fs::path& given) {
                       shards.begin()->first);
   for (auto& [name, shard] : shards) {
     impl->bytes += static_cast<int64_t>(shard.map.bytes().size());
+    impl->names.push_back(name);
     impl->maps.push_back(std::move(shard.map));
     std::move(shard.tensors.begin(), shard.tensors.end(), std::back_inserter(impl->tensors));
   }
@@ -174,6 +176,12 @@ const Json& Folder::config() const { return impl_->config; }
 const Json& Folder::generation_config() const { return impl_->generation_config; }
 std::span<const Tensor> Folder::tensors() const { return impl_->tensors; }
 const fs::path& Folder::path() const { return impl_->path; }
+std::vector<fs::path> Folder::weight_paths() const {
+  std::vector<fs::path> out;
+  for (const std::string& name : impl_->names) out.push_back(impl_->path / name);
+  return out;
+}
+
 int64_t Folder::file_bytes() const { return impl_->bytes; }
 
 const Tensor* Folder::find(std::string_view name) const {

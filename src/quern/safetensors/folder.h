@@ -38,6 +38,7 @@ class Folder {
   std::span<const Tensor> tensors() const;  ///< sorted by name
   const Tensor* find(std::string_view name) const;
   const std::filesystem::path& path() const;
+  std::vector<std::filesystem::path> weight_paths() const;  ///< the files that are mapped
   int64_t file_bytes() const;
   /// See MappedFile.
   void let_go(std::span<const std::byte> piece) const;

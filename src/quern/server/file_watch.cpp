@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "quern/server/file_watch.h"
 
+#include <algorithm>
 #include <utility>
 
 namespace quern {
@@ -25,26 +26,35 @@ bool same_about(const struct stat& a, const struct stat& b) {
 FileWatch::FileWatch(std::vector<std::filesystem::path> paths) {
   for (auto& path : paths) {
     auto facts = facts_of(path);
-    files_.push_back({std::move(path), facts});
+    files_.push_back({.path = std::move(path), .facts = facts});
   }
+}
+
+void FileWatch::narrow_to(std::span<const std::filesystem::path> paths) {
+  std::vector<File> narrowed;
+  for (const auto& path : paths) {
+    const auto known = std::ranges::find(files_, path, &File::path);
+    narrowed.push_back(known != files_.end() ? *known : File{.path = path, .facts = facts_of(path)});
+  }
+  files_ = std::move(narrowed);
 }
 
 std::optional<Error> FileWatch::change() {
   for (File& file : files_) {
     if (!file.facts) continue;
     const auto now = facts_of(file.path);
-    if (!now || !same_file(*now, *file.facts)) {
-      // Its name leads elsewhere; if it ever comes back, its times have changed by that.
-      file.facts.reset();
+    if (!now || !same_file(*now, *file.facts)) {  // its name leads elsewhere, or a disk does not answer
+      file.was_away = true;
       continue;
     }
     const auto before = std::exchange(file.facts, now);
+    const bool came_back = std::exchange(file.was_away, false);  // which changes the time of the last change too
     const std::string name = file.path.string();
     if (now->st_size != before->st_size)
       return make_error(ErrorCode::corrupt_data, "{}: changed while it is served: expected {} bytes, found {}", name,
                         before->st_size, now->st_size);
     const bool rewritten = !same(now->st_mtim, before->st_mtim);
-    const bool touched = !same(now->st_ctim, before->st_ctim) && same_about(*now, *before);
+    const bool touched = !came_back && !same(now->st_ctim, before->st_ctim) && same_about(*now, *before);
     if (rewritten || touched)
       return make_error(ErrorCode::corrupt_data, "{}: changed while it is served: expected no writing, found some",
                         name);

@@ -5,6 +5,7 @@
 
 #include <filesystem>
 #include <optional>
+#include <span>
 #include <vector>
 
 #include "quern/base/result.h"
@@ -17,6 +18,8 @@ class FileWatch {
  public:
   /// Of these files as they are now.
   explicit FileWatch(std::vector<std::filesystem::path> paths);
+  /// Watches these alone: those that it knows as they were, others as they are now.
+  void narrow_to(std::span<const std::filesystem::path> paths);
 
   /// Which of them was changed in place since, and how: by its length or time of writing, or by the time of its last
   /// change where neither its links, its name nor its rights tell what that was. Asks the disk: may take long.
@@ -25,7 +28,8 @@ class FileWatch {
  private:
   struct File {
     std::filesystem::path path;
-    std::optional<struct stat> facts;  ///< nothing: it cannot be told any more
+    std::optional<struct stat> facts;  ///< nothing: they could not be told from the beginning
+    bool was_away = false;             ///< from its name at the last look
   };
   std::vector<File> files_;
 };

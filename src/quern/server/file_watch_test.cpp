@@ -73,6 +73,46 @@ TEST_F(FileWatchTest, another_file_under_the_name_is_no_matter) {
   EXPECT_FALSE(w.change());
 }
 
+TEST_F(FileWatchTest, a_file_that_comes_back_under_its_name_is_watched_again) {
+  FileWatch w = watch();
+  fs::rename(dir_ / "a", dir_ / "c");
+  EXPECT_FALSE(w.change());
+  let_time_pass();
+  fs::rename(dir_ / "c", dir_ / "a");
+  EXPECT_FALSE(w.change()) << "nothing was written";
+  let_time_pass();
+  write("a", "Weights");
+  EXPECT_TRUE(w.change());
+
+  FileWatch v = watch();
+  fs::rename(dir_ / "b", dir_ / "c");
+  EXPECT_FALSE(v.change());
+  let_time_pass();
+  write("c", "Weights");
+  fs::rename(dir_ / "c", dir_ / "b");
+  EXPECT_TRUE(v.change()) << "written while it had another name";
+}
+
+TEST_F(FileWatchTest, narrows_to_what_is_mapped_as_it_was_before) {
+  for (const char* name : {"b", "c"}) {
+    FileWatch w = watch();
+    write("c", "weights");
+    let_time_pass();
+    write("a", "Weights");
+    const std::vector<fs::path> mapped = {dir_ / "b", dir_ / "c"};
+    w.narrow_to(mapped);
+    EXPECT_FALSE(w.change());
+    let_time_pass();
+    write(name, "Weights");
+    EXPECT_TRUE(w.change()) << name;
+  }
+  FileWatch w = watch();
+  let_time_pass();
+  write("b", "weights");
+  w.narrow_to(std::vector<fs::path>{dir_ / "b"});
+  EXPECT_TRUE(w.change()) << "written before it was narrowed";
+}
+
 TEST_F(FileWatchTest, links_names_rights_and_reading_are_no_matter) {
   FileWatch w = watch();
   let_time_pass();

@@ -3,7 +3,6 @@
 
 #include <algorithm>
 #include <chrono>
-#include <iterator>
 #include <new>
 #include <system_error>
 #include <thread>
@@ -30,10 +29,17 @@ int64_t file_time(const fs::path& path) {
 /// The files that a model is mapped from.
 std::vector<fs::path> mapped_files(const ModelSource& source) {
   if (const gguf::File* file = source.gguf()) return {file->paths().begin(), file->paths().end()};
-  std::vector<fs::path> out;
+  return source.folder()->weight_paths();
+}
+
+/// Those that a model at this path may be mapped from, under the names that `mapped_files` will have for them.
+std::vector<fs::path> files_to_map(const fs::path& path) {
   std::error_code error;
-  for (const auto& entry : fs::directory_iterator(source.folder()->path(), error))
-    if (entry.path().extension() == ".safetensors") out.push_back(entry.path());
+  const fs::path folder = fs::is_directory(path, error) ? path : path.parent_path();
+  std::vector<fs::path> out;
+  for (const auto& entry : fs::directory_iterator(folder.empty() ? "." : folder, error))
+    if (const fs::path kind = entry.path().extension(); kind == path.extension() || kind == ".safetensors")
+      out.push_back(folder / entry.path().filename());
   return out;
 }
 
@@ -188,8 +194,9 @@ Result<std::shared_ptr<ServedModel>> EngineHost::model_of(Slot& slot) {
   if (auto there = loaded()) return there;
   const std::scoped_lock one(loading_);
   if (auto there = loaded()) return there;  // somebody else has loaded it
+  FileWatch files(files_to_map(slot.entry.path));
   QUERN_TRY(auto hosted, load(slot));
-  FileWatch files(mapped_files(hosted->model().source()));
+  files.narrow_to(mapped_files(hosted->model().source()));
   const std::scoped_lock lock(mutex_);
   if (stopped_) hosted->engine().stop(*stopped_);
   slot.loaded = hosted;
@@ -455,16 +462,25 @@ std::vector<Error> EngineHost::take_errors() {
 }
 
 void EngineHost::stop(const Error& reason) {
-  std::vector<Loaded> waiting;
   {
     const std::scoped_lock lock(mutex_);
     stopped_ = reason;
-    for (Slot& slot : slots_) {
+    for (Slot& slot : slots_)
       if (slot.loaded) slot.loaded->engine().stop(reason);
-      std::ranges::move(std::exchange(slot.waiting, {}), std::back_inserter(waiting));
-    }
   }
-  for (const Loaded& then : waiting) then(reason);
+  // One after the other: where memory is short and this throws, the next try finds those who have not been told.
+  while (const Loaded then = take_waiting()) then(reason);
+}
+
+EngineHost::Loaded EngineHost::take_waiting() {
+  const std::scoped_lock lock(mutex_);
+  for (Slot& slot : slots_) {
+    if (slot.waiting.empty()) continue;
+    Loaded then = std::move(slot.waiting.back());
+    slot.waiting.pop_back();
+    return then;
+  }
+  return {};
 }
 
 }  // namespace quern

@@ -104,6 +104,7 @@ class EngineHost : public ModelHost {
   void lose(Slot& slot, Error change);
   void unload_lost();
   std::vector<std::shared_ptr<HostedModel>> loaded();
+  Loaded take_waiting();  ///< one who waits for a model; null: nobody does
   bool unload_one();
   bool unload_one_soon();
   int64_t bytes_in_use() const;

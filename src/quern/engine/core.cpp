@@ -220,15 +220,12 @@ std::optional<int64_t> EngineCore::answer_start(const ActiveRequest& request) co
   return start;
 }
 
-/// Where a step that would read `tokens` ends: earlier where a prefix is worth coming back to.
-int64_t EngineCore::next_stop(const ActiveRequest& request, int64_t tokens) const {
-  const int64_t at = request.sequence.length();
-  int64_t stop = at + tokens;
-  if (request.request().prompt_logprobs) stop = std::min(stop, at + kScoredTokens);
-  if (state_.cuts_anywhere() || !request.request().use_cache || !request.reads_prompt()) return stop - at;
+/// The first place behind `at` of a prompt that is worth coming back to.
+int64_t EngineCore::next_checkpoint(const ActiveRequest& request, int64_t at) const {
   const auto prompt = static_cast<int64_t>(request.request().prompt.size());
+  int64_t next = at + kCheckpointEvery - at % kCheckpointEvery;
   const auto consider = [&](int64_t place) {
-    if (place > at) stop = std::min(stop, place);
+    if (place > at) next = std::min(next, place);
   };
   const auto consider_block = [&](int64_t place) { consider(blocks(place) * kKvPageTokens); };
   if (const auto answer = answer_start(request); answer) {
@@ -237,8 +234,18 @@ int64_t EngineCore::next_stop(const ActiveRequest& request, int64_t tokens) cons
     consider_block(prompt - 1);
     consider_block(prompt - 1 - kKvPageTokens);
   }
-  consider_block(at + kCheckpointEvery - at % kCheckpointEvery);
   for (const int64_t start : request.request().checkpoints) consider_block(start);
+  return next;
+}
+
+/// Where a step that would read `tokens` ends: earlier where a prefix is worth coming back to.
+int64_t EngineCore::next_stop(const ActiveRequest& request, int64_t tokens) const {
+  const int64_t at = request.sequence.length();
+  int64_t stop = at + tokens;
+  if (request.request().prompt_logprobs) stop = std::min(stop, at + kScoredTokens);
+  if (state_.cuts_anywhere() || !request.request().use_cache || !request.reads_prompt()) return stop - at;
+  const auto prompt = static_cast<int64_t>(request.request().prompt.size());
+  stop = std::min(stop, next_checkpoint(request, at));
   // At the end of a block what was read can be kept even if the client goes away now.
   if (stop < prompt && blocks(stop) > blocks(at)) stop = blocks(stop) * kKvPageTokens;
   return stop - at;
@@ -252,8 +259,10 @@ void EngineCore::keep(ActiveRequest& request, int64_t before) {
   if (blocks(now) == blocks(before) && !end) return;
   auto state = PrefixCache::State::none;
   if (!state_.cuts_anywhere()) {
+    // Each lasting one may be a copy of recurrent state, in memory and on disk.
     const bool prompt = now <= static_cast<int64_t>(request.request().prompt.size());
-    state = prompt ? PrefixCache::State::lasting : PrefixCache::State::passing;
+    const bool worth = request.ended() || next_checkpoint(request, now - 1) == now;
+    state = prompt && worth ? PrefixCache::State::lasting : PrefixCache::State::passing;
   }
   try {
     cache_.keep(request.request().owner, request.ids(), request.sequence, state, request.cursor);

@@ -83,6 +83,7 @@ class EngineCore {
   void run_hidden();
   void report_miss(const ActiveRequest& request, const PrefixCache::Hit& hit);
   std::optional<int64_t> answer_start(const ActiveRequest& request) const;
+  int64_t next_checkpoint(const ActiveRequest& request, int64_t at) const;
   int64_t next_stop(const ActiveRequest& request, int64_t tokens) const;
   struct Taker;
   std::vector<Taker> takers();

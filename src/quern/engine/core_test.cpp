@@ -195,6 +195,15 @@ TEST_P(EveryState, an_aborted_prompt_goes_on_where_it_stopped) {
   EXPECT_EQ(again->ids, sim_answer(prompt, Sim::greedy(), 3));
 }
 
+TEST(Core, a_long_prompt_leaves_few_copies_of_recurrent_state) {
+  Sim sim(SimState::recurrent);
+  sim.add(tokens(1000, 9), 1);
+  sim.drain();  // in eleven steps
+  const auto& items = sim.model.state();
+  EXPECT_LE(sim.core->facts().cache_bytes,
+            state_bytes(items, KvType::f32, 1024, 96) + 4 * checkpoint_bytes(items, KvType::f32));
+}
+
 TEST_P(EveryState, memory_for_one_serves_many_in_turn) {
   // A little more than one context of 1,024 tokens takes.
   const SimModel model(GetParam());

@@ -1,6 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "quern/engine/loaded_model.h"
 
+#include <sys/stat.h>
+
 #include <algorithm>
 
 #include "quern/chat/messages.h"
@@ -151,7 +153,20 @@ uint64_t tensor_hash(std::string_view name, const TensorView& view, uint64_t see
   return checksum64(data.subspan((data.size() - size) / 2, size), hash);
 }
 
+/// What is hashed of a tensor is a piece: that others were changed in place shows by the time.
+uint64_t time_hash(const fs::path& path, uint64_t seed) {
+  struct stat facts{};
+  if (::stat(path.c_str(), &facts) != 0) return seed;
+  const int64_t time[] = {facts.st_size, facts.st_mtim.tv_sec, facts.st_mtim.tv_nsec};
+  return checksum64(std::as_bytes(std::span(time)), seed);
+}
+
 }  // namespace
+
+std::vector<fs::path> LoadedModel::files() const {
+  if (const gguf::File* file = source_->gguf()) return {file->paths().begin(), file->paths().end()};
+  return source_->folder()->weight_paths();
+}
 
 uint64_t LoadedModel::fingerprint() const {
   const int64_t computed_by[] = {kNumbersVersion, static_cast<int64_t>(isa_)};
@@ -164,6 +179,7 @@ uint64_t LoadedModel::fingerprint() const {
     hash = checksum64(std::as_bytes(std::span(config)), hash);
     for (const auto& tensor : source_->folder()->tensors()) hash = tensor_hash(tensor.name, tensor.view, hash);
   }
+  for (const fs::path& path : files()) hash = time_hash(path, hash);
   return hash;
 }
 

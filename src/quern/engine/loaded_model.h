@@ -64,8 +64,10 @@ class LoadedModel {
   const std::string& eos_text() const { return eos_text_; }
   const GenerationDefaults& defaults() const { return defaults_; }
   const ContextPlan& context() const { return plan_; }
+  /// The files that it is mapped from.
+  std::vector<std::filesystem::path> files() const;
   /// Tells apart whose state it is: a hash of the hyper-parameters, of every tensor's name, type, shape and a piece of
-  /// its numbers, and of the kernels that compute with them.
+  /// its numbers, of when its files were last written, and of the kernels that compute with them.
   uint64_t fingerprint() const;
   Isa isa() const { return isa_; }
   KvType kv() const { return kv_; }

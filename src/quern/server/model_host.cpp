@@ -8,7 +8,6 @@
 #include <thread>
 
 #include "quern/engine/memory.h"
-#include "quern/safetensors/folder.h"
 #include "quern/server/metrics.h"
 
 namespace quern {
@@ -26,13 +25,7 @@ int64_t file_time(const fs::path& path) {
   return std::chrono::duration_cast<std::chrono::seconds>(system.time_since_epoch()).count();
 }
 
-/// The files that a model is mapped from.
-std::vector<fs::path> mapped_files(const ModelSource& source) {
-  if (const gguf::File* file = source.gguf()) return {file->paths().begin(), file->paths().end()};
-  return source.folder()->weight_paths();
-}
-
-/// Those that a model at this path may be mapped from, under the names that `mapped_files` will have for them.
+/// Those that a model at this path may be mapped from, under the names that its `files` will have for them.
 std::vector<fs::path> files_to_map(const fs::path& path) {
   std::error_code error;
   const fs::path folder = fs::is_directory(path, error) ? path : path.parent_path();
@@ -196,7 +189,7 @@ Result<std::shared_ptr<ServedModel>> EngineHost::model_of(Slot& slot) {
   if (auto there = loaded()) return there;  // somebody else has loaded it
   FileWatch files(files_to_map(slot.entry.path));
   QUERN_TRY(auto hosted, load(slot));
-  files.narrow_to(mapped_files(hosted->model().source()));
+  files.narrow_to(hosted->model().files());
   const std::scoped_lock lock(mutex_);
   if (stopped_) hosted->engine().stop(*stopped_);
   slot.loaded = hosted;

@@ -112,10 +112,17 @@ int64_t EngineCore::reserved_bytes(const ActiveRequest& request) const {
          2 * checkpoint_bytes(state_.items(), state_.kv());
 }
 
-bool EngineCore::fits(const ActiveRequest& request) const {
+bool EngineCore::fits(const ActiveRequest& request, const ActiveRequest* instead_of) const {
   int64_t reserved = reserved_bytes(request);
-  for (const Active& other : running_) reserved += reserved_bytes(*other);
+  for (const Active& other : running_)
+    if (other.get() != instead_of) reserved += reserved_bytes(*other);
   return running_.empty() || reserved <= state_.budget().limit();
+}
+
+Waiter EngineCore::waiter_of(const ActiveRequest& request) const {
+  const std::string& owner = request.request().owner;
+  const auto served = served_.find(owner);
+  return {request.request().priority, request.id(), places_of(owner), served == served_.end() ? 0 : served->second};
 }
 
 /// Whose turn it is, by rank; those behind the first may pass it a few times where it does not fit and they do.
@@ -125,8 +132,7 @@ std::list<EngineCore::Active>::iterator EngineCore::next_for_a_place() {
   std::optional<std::list<Active>::iterator> first;
   for (int tries = 0; tries < kTriedBehind && !others.empty(); ++tries) {
     std::vector<Waiter> waiters;
-    for (const auto& at : others)
-      waiters.push_back({(*at)->request().priority, (*at)->id(), places_of((*at)->request().owner)});
+    for (const auto& at : others) waiters.push_back(waiter_of(**at));
     const auto chosen = others.begin() + next_waiter(waiters);
     if (fits(***chosen)) {
       if (first) ++(**first)->passed;
@@ -139,15 +145,17 @@ std::list<EngineCore::Active>::iterator EngineCore::next_for_a_place() {
   return waiting_.end();
 }
 
-/// Where all places are taken and somebody has none: the owner with the most gives one up.
+/// Where all places are taken and somebody has none: the owner with the most gives one up, if that is enough.
 void EngineCore::share_places() {
   if (static_cast<int>(running_.size()) < options_.parallel || waiting_.empty()) return;
-  const bool left_out =
-      std::ranges::any_of(waiting_, [&](const Active& w) { return places_of(w->request().owner) == 0; });
-  if (!left_out) return;
+  std::vector<Waiter> waiters;
+  for (const Active& w : waiting_) waiters.push_back(waiter_of(*w));
+  const int next = next_waiter(waiters);
+  if (waiters[static_cast<size_t>(next)].running > 0) return;
   const auto most = std::ranges::max_element(
       running_, std::less(), [&](const Active& r) { return std::pair(places_of(r->request().owner), r->id()); });
-  if (places_of((*most)->request().owner) > 1) take_place(most);
+  if (places_of((*most)->request().owner) > 1 && fits(**std::next(waiting_.begin(), next), most->get()))
+    take_place(most);
 }
 
 void EngineCore::admit() {
@@ -161,6 +169,7 @@ void EngineCore::admit() {
 
 void EngineCore::give_place(std::list<Active>::iterator waiter) {
   ActiveRequest& request = **waiter;
+  served_[request.request().owner] = ++places_given_;
   const auto place = std::ranges::find_if(running_, [&](const Active& r) { return r->id() > request.id(); });
   running_.splice(place, waiting_, waiter);
   request.start();
@@ -192,7 +201,6 @@ void EngineCore::take_place(std::list<Active>::iterator victim) {
   request.arriving = false;
   request.cursor = {};
   request.sequence = Sequence(state_);
-  ++counted_.preemptions;
 }
 
 void EngineCore::report_miss(const ActiveRequest& request, const PrefixCache::Hit& hit) {
@@ -286,6 +294,7 @@ void EngineCore::make_room(ActiveRequest& asking) {
     return std::tuple(places_of(r->request().owner), r->request().priority, r->id());
   };
   take_place(std::ranges::max_element(running_, std::less(), rank));
+  ++counted_.preemptions;
 }
 
 /// One who takes part in a step.
@@ -356,7 +365,7 @@ void EngineCore::run_hidden() {
   for (const Active& r : running_) {
     if (!r->request().embedding) continue;
     requests.push_back(r.get());
-    runnable.push_back({r->pending(), r->request().priority, r->id()});
+    runnable.push_back({r->pending(), r->request().priority, r->id(), r->request().owner});
   }
   if (requests.empty()) return;
   const auto plan = plan_step(runnable, budget_.tokens(running_.size() + waiting_.size() > 1));
@@ -393,7 +402,7 @@ std::vector<EngineCore::Taker> EngineCore::takers() {
   for (const Active& r : running_) {
     if (r->request().embedding || r->arriving) continue;
     requests.push_back(r.get());
-    runnable.push_back({r->pending(), r->request().priority, r->id()});
+    runnable.push_back({r->pending(), r->request().priority, r->id(), r->request().owner});
   }
   const std::vector<int64_t> plan = plan_step(runnable, budget_.tokens(running_.size() + waiting_.size() > 1));
   const int64_t all = std::reduce(plan.begin(), plan.end());

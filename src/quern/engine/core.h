@@ -7,6 +7,7 @@
 #include <memory>
 #include <span>
 #include <string>
+#include <unordered_map>
 #include <utility>
 #include <vector>
 
@@ -69,7 +70,8 @@ class EngineCore {
 
   // Places.
   void admit();
-  bool fits(const ActiveRequest& request) const;
+  bool fits(const ActiveRequest& request, const ActiveRequest* instead_of = nullptr) const;
+  Waiter waiter_of(const ActiveRequest& request) const;
   void give_place(std::list<Active>::iterator waiter);
   void bring(ActiveRequest& request);
   void take_place(std::list<Active>::iterator victim);
@@ -101,9 +103,11 @@ class EngineCore {
   const int64_t n_vocab_;  // ids that have both a token and a logit
   PrefixCache cache_;
   StepBudget budget_;
-  StepCosts costs_;                      // of steps that only decode
-  std::list<Active> waiting_, running_;  // both by arrival
-  EngineFacts counted_;                  // its totals
+  StepCosts costs_;                                   // of steps that only decode
+  std::list<Active> waiting_, running_;               // both by arrival
+  std::unordered_map<std::string, uint64_t> served_;  // when each owner was last given a place
+  uint64_t places_given_ = 0;
+  EngineFacts counted_;  // its totals
   std::vector<PrefixMiss> misses_;
 };
 

@@ -2,7 +2,6 @@
 #include "quern/engine/step_plan.h"
 
 #include <algorithm>
-#include <numeric>
 #include <tuple>
 
 namespace quern {
@@ -14,10 +13,23 @@ constexpr int64_t kLeastTokens = 32;
 /// request that comes then waits for its end.
 constexpr double kCrowdedSeconds = 0.25, kAloneSeconds = 0.75;
 
+/// The shortest of those before which their owner wants nothing else.
+std::vector<size_t>::iterator next_reader(std::span<const Runnable> runnable, std::vector<size_t>& readers) {
+  const auto has_better = [&](const Runnable& r) {
+    return std::ranges::any_of(readers, [&](size_t other) {
+      return runnable[other].owner == r.owner && runnable[other].priority < r.priority;
+    });
+  };
+  return std::ranges::min_element(readers, std::less(), [&](size_t i) {
+    const Runnable& r = runnable[i];
+    return std::tuple(has_better(r), r.pending, r.arrival);
+  });
+}
+
 }  // namespace
 
 int next_waiter(std::span<const Waiter> waiters) {
-  const auto rank = [](const Waiter& w) { return std::tuple(w.running, w.priority, w.arrival); };
+  const auto rank = [](const Waiter& w) { return std::tuple(w.running, w.served, w.priority, w.arrival); };
   const auto first = std::ranges::min_element(waiters, std::less(), rank);
   return first == waiters.end() ? -1 : static_cast<int>(first - waiters.begin());
 }
@@ -33,16 +45,15 @@ std::vector<int64_t> plan_step(std::span<const Runnable> runnable, int64_t budge
   }
   if (readers.empty()) return tokens;
   const size_t oldest = *std::ranges::min_element(readers, std::less(), [&](size_t i) { return runnable[i].arrival; });
-  std::ranges::sort(readers, std::less(), [&](size_t i) {
-    return std::tuple(runnable[i].priority, runnable[i].pending, runnable[i].arrival);
-  });
   budget = std::max<int64_t>(budget, 1);
   tokens[oldest] = std::min(runnable[oldest].pending, (budget + 3) / 4);
   budget -= tokens[oldest];
-  for (const size_t i : readers) {
-    const int64_t more = std::min(runnable[i].pending - tokens[i], budget);
-    tokens[i] += more;
+  while (!readers.empty() && budget > 0) {
+    const auto next = next_reader(runnable, readers);
+    const int64_t more = std::min(runnable[*next].pending - tokens[*next], budget);
+    tokens[*next] += more;
     budget -= more;
+    readers.erase(next);
   }
   return tokens;
 }

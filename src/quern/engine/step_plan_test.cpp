@@ -20,6 +20,12 @@ TEST(NextWaiter, goes_by_owner_then_priority_then_arrival) {
   EXPECT_EQ(next_waiter(std::vector<Waiter>{{-100, 3, 4}, {0, 5, 0}}), 1);
 }
 
+TEST(NextWaiter, owners_take_turns_whatever_their_priorities) {
+  EXPECT_EQ(next_waiter(std::vector<Waiter>{{0, 1, 0, 7}, {0, 9, 0, 6}}), 1) << "who was served longest ago";
+  EXPECT_EQ(next_waiter(std::vector<Waiter>{{-1000, 1, 0, 7}, {0, 9, 0, 6}}), 1);
+  EXPECT_EQ(next_waiter(std::vector<Waiter>{{0, 1, 0, 7}, {-5, 2, 0, 7}}), 1) << "of one owner";
+}
+
 TEST(PlanStep, those_that_decode_always_go_on) {
   EXPECT_THAT(plan_step(std::vector<Runnable>{{1, 0, 1}, {500, 0, 2}, {1, 9, 3}}, 64), ElementsAre(1, 64, 1));
   EXPECT_THAT(plan_step(std::vector<Runnable>{{1, 0, 1}, {1, 0, 2}}, 0), ElementsAre(1, 1));
@@ -29,6 +35,13 @@ TEST(PlanStep, a_short_rest_passes_a_long_one_that_keeps_a_quarter) {
   EXPECT_THAT(plan_step(std::vector<Runnable>{{1000, 0, 1}, {30, 0, 2}}, 64), ElementsAre(34, 30));
   EXPECT_THAT(plan_step(std::vector<Runnable>{{1000, 0, 1}, {300, 0, 2}}, 64), ElementsAre(16, 48));
   EXPECT_THAT(plan_step(std::vector<Runnable>{{1000, 0, 1}, {300, 0, 2}, {50, 1, 3}}, 64), ElementsAre(16, 48, 0));
+}
+
+TEST(PlanStep, priorities_are_for_what_is_ones_own) {
+  EXPECT_THAT(plan_step(std::vector<Runnable>{{1000, -9, 1, "a"}, {300, -9, 2, "a"}, {50, 5, 3, "b"}}, 80),
+              ElementsAre(20, 10, 50));
+  EXPECT_THAT(plan_step(std::vector<Runnable>{{1000, 0, 1, "a"}, {300, 0, 2, "b"}, {50, 1, 3, "b"}}, 64),
+              ElementsAre(16, 48, 0));
 }
 
 TEST(PlanStep, reads_what_there_is_within_the_budget) {

@@ -221,12 +221,16 @@ void Engine::fail(std::string_view what) noexcept {
 
 /// Who is left when nothing is done any more.
 void Engine::end_rest(const Error& reason) {
-  std::vector<Arrival> late;
-  {
-    const std::scoped_lock lock(mutex_);
-    late.swap(arrivals_);
+  while (true) {
+    std::shared_ptr<RequestListener> listener;
+    {
+      const std::scoped_lock lock(mutex_);
+      if (arrivals_.empty()) break;
+      listener = std::move(arrivals_.back().listener);
+      arrivals_.pop_back();
+    }
+    listener->on_end(end_of(reason), {});
   }
-  for (const Arrival& a : late) a.listener->on_end(end_of(reason), {});
   core_->fail_all(reason);
 }
 

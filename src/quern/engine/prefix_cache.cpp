@@ -127,7 +127,9 @@ void PrefixCache::keep(std::string_view owner_name, std::span<const int32_t> ids
     block = child;
   }
   if (!block->parent) return;
+  const int64_t left = cursor.passing_;
   cursor = Cursor(block);
+  cursor.passing_ = left;
   touch(*block);
   if (state == State::none) return;
   if (!items(Part::windows).empty()) keep_windows(*block, sequence);
@@ -136,17 +138,19 @@ void PrefixCache::keep(std::string_view owner_name, std::span<const int32_t> ids
     block->passing = false;
     write(*block, Part::blobs);
   }
-  if (!block->holds(Part::blobs)) {
-    block->passing = state == State::passing;
-    hold(*block, Part::blobs, pages_of(Part::blobs, sequence, 0));
-    if (state == State::lasting) write(*block, Part::blobs);
+  if (left > 0 && left < block->depth) {
+    Block* before = block;
+    while (before->depth > left) before = before->parent;
+    if (before->passing && before->holds(Part::blobs)) drop(*before, Part::blobs);
+    cursor.passing_ = 0;
   }
-  if (state != State::passing) return;
-  for (Block* before = block->parent; before->parent; before = before->parent) {
-    if (!before->holds(Part::blobs)) continue;
-    if (before->passing) drop(*before, Part::blobs);
-    return;
-  }
+  if (block->holds(Part::blobs)) return;
+  block->passing = state == State::passing;
+  hold(*block, Part::blobs, pages_of(Part::blobs, sequence, 0));
+  if (block->passing)
+    cursor.passing_ = block->depth;
+  else
+    write(*block, Part::blobs);
 }
 
 void PrefixCache::keep_end(std::span<const int32_t> ids, const Sequence& sequence, const Cursor& cursor) {

@@ -37,9 +37,10 @@ class PrefixCache {
   class Cursor {
    public:
     Cursor() = default;
-    Cursor(Cursor&& other) noexcept : block_(std::exchange(other.block_, nullptr)) {}
+    Cursor(Cursor&& other) noexcept : block_(std::exchange(other.block_, nullptr)), passing_(other.passing_) {}
     Cursor& operator=(Cursor&& other) noexcept {
       std::swap(block_, other.block_);
+      std::swap(passing_, other.passing_);
       return *this;
     }
     ~Cursor();
@@ -48,6 +49,7 @@ class PrefixCache {
     friend class PrefixCache;
     explicit Cursor(Block* block);
     Block* block_ = nullptr;
+    int64_t passing_ = 0;  // depth of the block before it where its sequence left passing state; 0: none
   };
 
   /// `store` may be null; it must outlive the cache.
@@ -77,7 +79,7 @@ class PrefixCache {
   enum class State : uint8_t {
     none,
     lasting,  ///< all that is needed to go on here, if the sequence ends with a block
-    passing,  ///< the same, in place of the last passing one before it: the newest end of an answer
+    passing,  ///< the same, until the cursor has come further: the newest end of a sequence
   };
   /// Keeps the whole blocks of a sequence that holds the first `sequence.length()` of `ids`, from its cursor on, and
   /// moves the cursor.

@@ -104,6 +104,16 @@ TEST_F(Cache, passing_state_stays_at_the_newest_end_only) {
   EXPECT_EQ(store.pool(1)->in_use(), 1);
 }
 
+TEST_F(Cache, passing_state_of_others_stays) {
+  const StateItem items[] = {kRows, kBlob};
+  StateStore store(items, KvType::f32, 1 << 20);
+  PrefixCache cache(store);
+  read(store, cache, "", ids(150), std::byte{1}, PrefixCache::State::passing);
+  read(store, cache, "", ids(300), std::byte{1}, PrefixCache::State::passing);
+  EXPECT_EQ(found(cache, "", ids(150)), 128) << "where another sequence ended";
+  EXPECT_EQ(found(cache, "", ids(300)), 256);
+}
+
 TEST_F(Cache, a_prefix_with_windows_resumes_where_they_are_whole) {
   const StateItem items[] = {kRows, kWindow};
   StateStore store(items, KvType::f32, 1 << 20);

@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "quern/engine/prefix_store.h"
 
+#include <algorithm>
 #include <chrono>
 #include <cstring>
 #include <system_error>
@@ -86,8 +87,13 @@ void PrefixStore::look_again() {
     const StoreKey key = *use++;
     if (!here.contains(key)) forget(key);
   }
-  for (const PrefixFolder::File& file : files)
-    if (file.fingerprint == fingerprint_ && !index_.contains(file.key)) remember(file.key, file.bytes, file.used_ns);
+  for (const PrefixFolder::File& file : files) {
+    if (file.fingerprint != fingerprint_) continue;
+    if (const auto known = index_.find(file.key); known != index_.end())
+      known->second.used_ns = std::max(known->second.used_ns, file.used_ns);
+    else
+      remember(file.key, file.bytes, file.used_ns);
+  }
   uses_.sort([&](const StoreKey& a, const StoreKey& b) { return index_.at(a).used_ns < index_.at(b).used_ns; });
 }
 
@@ -230,9 +236,10 @@ void PrefixStore::forget(const StoreKey& key) {
 }
 
 void PrefixStore::remember(const StoreKey& key, int64_t bytes, int64_t used_ns) {
-  forget(key);  // another process may have written it as well
-  uses_.push_back(key);
-  index_.emplace(key, Entry{bytes, used_ns, std::prev(uses_.end())});
+  forget(key);                      // another process may have written it as well
+  std::list<StoreKey> use = {key};  // first: where there is no memory for an entry, nothing has changed
+  index_.emplace(key, Entry{bytes, used_ns, use.begin()});
+  uses_.splice(uses_.end(), use);
   stored_bytes_ += bytes;
 }
 

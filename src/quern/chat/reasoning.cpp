@@ -21,17 +21,12 @@ void drop_leading_blanks(std::string& text) { text.erase(0, std::min(text.find_f
 }  // namespace
 
 AnswerPlace answer_place(std::string_view prompt, size_t begun) {
-  const std::string_view answer = prompt.substr(prompt.size() - std::min(begun, prompt.size()));
-  const size_t last = prompt.find_last_not_of(" \n");
-  if (last != prompt.npos && prompt.substr(0, last + 1).ends_with(kOpen)) return AnswerPlace::opened;
-  const size_t open = answer.rfind(kOpen), close = answer.rfind(kClose);
-  if (open != answer.npos && (close == answer.npos || close < open)) return AnswerPlace::reasoning;
-  return AnswerPlace::anywhere;
-}
-
-ReasoningSplitter::ReasoningSplitter(AnswerPlace place) {
-  if (place == AnswerPlace::opened) state_ = State::opened;
-  if (place == AnswerPlace::reasoning) state_ = State::reasoning;
+  const size_t end = prompt.size() - std::min(begun, prompt.size());
+  const size_t last = prompt.substr(0, end).find_last_not_of(" \n");
+  const bool opened = last != prompt.npos && prompt.substr(0, last + 1).ends_with(kOpen);
+  ReasoningSplitter splitter(opened ? AnswerPlace::opened : AnswerPlace::start);
+  splitter.push(prompt.substr(end));
+  return splitter.state_;
 }
 
 /// One move of the machine; false when it waits for more text.

@@ -7,14 +7,16 @@
 
 namespace quern {
 
-/// Where an answer begins.
+/// Where an answer goes on from its prompt.
 enum class AnswerPlace {
-  anywhere,   ///< it may open its reasoning itself
-  opened,     ///< after a "<think>" of the prompt
-  reasoning,  ///< in the middle of a reasoning that the prompt has begun
+  start,      ///< it may open a reasoning
+  opened,     ///< after "<think>"
+  reasoning,  ///< inside a reasoning
+  closed,     ///< after "</think>"
+  answer,     ///< inside the answer itself
 };
 
-/// Where the answer to a rendered prompt begins. `begun`: how much of the prompt's end is the beginning of the answer
+/// Where the answer to a rendered prompt goes on. `begun`: how much of the prompt's end is the beginning of the answer
 /// itself, given to be gone on from (in bytes).
 AnswerPlace answer_place(std::string_view prompt, size_t begun = 0);
 
@@ -26,16 +28,17 @@ class ReasoningSplitter {
     std::string reasoning, answer;
   };
 
-  explicit ReasoningSplitter(AnswerPlace place);
+  explicit ReasoningSplitter(AnswerPlace place) : state_(place) {}
 
   Piece push(std::string_view text);
   /// What was held back when the stream ends.
   Piece flush();
 
  private:
-  enum class State { start, opened, reasoning, closed, answer };
+  friend AnswerPlace answer_place(std::string_view prompt, size_t begun);
+  using State = AnswerPlace;
   bool step(Piece& out);
-  State state_ = State::start;
+  State state_;
   std::string held_;
 };
 

@@ -8,7 +8,7 @@ namespace {
 
 using Parts = std::pair<std::string, std::string>;
 
-Parts split(std::string_view text, size_t piece, AnswerPlace place = AnswerPlace::anywhere) {
+Parts split(std::string_view text, size_t piece, AnswerPlace place = AnswerPlace::start) {
   ReasoningSplitter splitter(place);
   Parts out;
   const auto add = [&](const ReasoningSplitter::Piece& p) { out.first += p.reasoning, out.second += p.answer; };
@@ -20,7 +20,7 @@ Parts split(std::string_view text, size_t piece, AnswerPlace place = AnswerPlace
 struct Case {
   std::string_view text;
   Parts expected;
-  AnswerPlace place = AnswerPlace::anywhere;
+  AnswerPlace place = AnswerPlace::start;
 };
 
 TEST(Reasoning, is_taken_apart_however_the_text_is_cut) {
@@ -47,18 +47,18 @@ TEST(Reasoning, is_taken_apart_however_the_text_is_cut) {
 }
 
 TEST(Reasoning, holds_nothing_back_that_is_certain) {
-  ReasoningSplitter splitter(AnswerPlace::anywhere);
+  ReasoningSplitter splitter(AnswerPlace::start);
   EXPECT_EQ(splitter.push("Hello").answer, "Hello");
   EXPECT_EQ(splitter.push(" <think>").answer, " <think>");
-  ReasoningSplitter thinking(AnswerPlace::anywhere);
+  ReasoningSplitter thinking(AnswerPlace::start);
   EXPECT_EQ(thinking.push("<think>one two ").reasoning, "one two");
   EXPECT_EQ(thinking.push("three <").reasoning, " three");
 }
 
 TEST(AnswerPlace, knows_when_the_template_opened_the_reasoning) {
   EXPECT_EQ(answer_place("<|im_start|>assistant\n<think>\n"), AnswerPlace::opened);
-  EXPECT_EQ(answer_place("<|im_start|>assistant\n<think>\n\n</think>\n\n"), AnswerPlace::anywhere);
-  EXPECT_EQ(answer_place(""), AnswerPlace::anywhere);
+  EXPECT_EQ(answer_place("<|im_start|>assistant\n<think>\n\n</think>\n\n"), AnswerPlace::start);
+  EXPECT_EQ(answer_place(""), AnswerPlace::start);
 }
 
 TEST(AnswerPlace, knows_when_a_begun_answer_is_still_reasoning) {
@@ -67,8 +67,11 @@ TEST(AnswerPlace, knows_when_a_begun_answer_is_still_reasoning) {
   };
   EXPECT_EQ(place("assistant\n", "<think>\nFirst I"), AnswerPlace::reasoning);
   EXPECT_EQ(place("assistant\n", "<think>\n"), AnswerPlace::opened);
-  EXPECT_EQ(place("assistant\n", "<think>\nFirst</think>So"), AnswerPlace::anywhere);
-  EXPECT_EQ(place("user\n<think>assistant\n", "So it"), AnswerPlace::anywhere) << "what a user wrote opens nothing";
+  EXPECT_EQ(place("assistant\n<think>\n", "First I"), AnswerPlace::reasoning);
+  EXPECT_EQ(place("assistant\n", "<think>\nFirst</think>"), AnswerPlace::closed);
+  EXPECT_EQ(place("assistant\n", "<think>\nFirst</think>So"), AnswerPlace::answer);
+  EXPECT_EQ(place("assistant\n", "The tag <think> marks"), AnswerPlace::answer);
+  EXPECT_EQ(place("user\n<think>assistant\n", "So it"), AnswerPlace::answer) << "what a user wrote opens nothing";
 }
 
 }  // namespace

@@ -34,7 +34,7 @@ std::vector<TokenId> text_ids(const Tokenizer& tokenizer, std::string_view text,
 }
 
 Prompt raw_prompt(const LoadedModel& model, std::string_view text, Special special) {
-  return {text_ids(model.tokenizer(), text, special), AnswerPlace::anywhere};
+  return {text_ids(model.tokenizer(), text, special), AnswerPlace::start};
 }
 
 }  // namespace quern

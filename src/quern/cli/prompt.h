@@ -15,7 +15,7 @@ namespace quern {
 /// A prompt as ids.
 struct Prompt {
   std::vector<TokenId> ids;
-  AnswerPlace answer_place = AnswerPlace::anywhere;
+  AnswerPlace answer_place = AnswerPlace::start;
 };
 
 enum class Thinking : uint8_t { as_the_model_likes, off };

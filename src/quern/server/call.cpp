@@ -24,8 +24,9 @@ constexpr int kPaceMilliseconds = 50;
 /// An answer begins without it: the first pieces come as they are drawn.
 constexpr int kUnpacedPieces = 16;
 
-/// Choices of one call that an engine has at a time: a list of prompts is longer than its queue.
-constexpr int kMostUnderWay = 256;
+/// Choices of one call that an engine has at a time: a list of prompts is longer than its queue. And of one prompt: a
+/// full queue takes those behind the first too, each with a prompt of its own.
+constexpr int kMostUnderWay = 256, kMostAtOnce = 8;
 
 Error no_memory() { return {ErrorCode::out_of_memory, "the server has no memory for this request now"}; }
 
@@ -42,7 +43,7 @@ struct Event {
 
 /// One choice on the server's thread.
 struct Choice {
-  ReasoningSplitter splitter{AnswerPlace::anywhere};
+  ReasoningSplitter splitter{AnswerPlace::start};
   std::string reasoning, text;    // not yet passed on
   std::vector<TokenInfo> tokens;  // the same
   int64_t n_tokens = 0, reasoning_tokens = 0;
@@ -69,7 +70,7 @@ class CallRun : public std::enable_shared_from_this<CallRun> {
     writer_->on_gone([weak = weak_from_this()] {
       if (const auto self = weak.lock()) self->leave();
     });
-    const int first = std::min(n_prompts(), std::max(1, kMostUnderWay / call_.n));
+    const int first = std::min(n_prompts(), kMostUnderWay / most_at_once());
     next_prompt_ = first;
     executors_.serve([self = shared_from_this()] { self->begin(); });
     for (int p = 0; p < first; ++p) submit_prompt(p);
@@ -113,6 +114,8 @@ class CallRun : public std::enable_shared_from_this<CallRun> {
 
  private:
   int n_prompts() const { return static_cast<int>(prompts_.size()); }
+  /// Answers to one prompt that are under way together.
+  int most_at_once() const { return std::min(call_.n, kMostAtOnce); }
 
   /// Prompts as ids; what speaks against them.
   std::optional<Refusal> prepare() {
@@ -143,16 +146,15 @@ class CallRun : public std::enable_shared_from_this<CallRun> {
     for (Choice& choice : choices_) choice.splitter = ReasoningSplitter(answer_place_);
     ids_.resize(choices_.size());
     open_.assign(prompts_.size(), call_.n);
+    begun_.assign(prompts_.size(), at_first());
     return std::nullopt;
   }
 
   void submit(int first, int count);
 
   /// Where there is a cache the other answers to a prompt wait until it was read once.
-  void submit_prompt(int prompt) {
-    const bool all = call_.n == 1 || !call_.settings.use_cache;
-    submit(prompt * call_.n, all ? call_.n : 1);
-  }
+  int at_first() const { return call_.settings.use_cache ? 1 : most_at_once(); }
+  void submit_prompt(int prompt) { submit(prompt * call_.n, at_first()); }
 
   // On the server's thread from here on.
 
@@ -233,9 +235,18 @@ class CallRun : public std::enable_shared_from_this<CallRun> {
   void release_others(int choice) {
     if (call_.n == 1 || !call_.settings.use_cache || choice % call_.n != 0) return;
     if (std::exchange(choices_[static_cast<size_t>(choice)].read, true)) return;
-    executors_.compute([self = shared_from_this(), choice] {
-      self->guarded_start([&] { self->submit(choice + 1, self->call_.n - 1); });
+    submit_more(choice / call_.n, most_at_once() - 1);
+  }
+
+  /// So many more answers to a prompt, as far as they are wanted.
+  void submit_more(int prompt, int count) {
+    int& begun = begun_[static_cast<size_t>(prompt)];
+    count = std::min(count, call_.n - begun);
+    if (count == 0) return;
+    executors_.compute([self = shared_from_this(), first = prompt * call_.n + begun, count] {
+      self->guarded_start([&] { self->submit(first, count); });
     });
+    begun += count;
   }
 
   void take_token(Choice& choice, std::string_view text, TokenInfo& token) {
@@ -287,7 +298,7 @@ class CallRun : public std::enable_shared_from_this<CallRun> {
     choice.usage = end.usage;
     answer_->end_choice(
         index, ChoiceEnd{end.finish, std::move(end.stop), std::move(end.prompt_logprobs), std::move(end.embedding)});
-    if (--open_[static_cast<size_t>(index / call_.n)] > 0) return;
+    if (--open_[static_cast<size_t>(index / call_.n)] > 0) return submit_more(index / call_.n, 1);
     if (std::all_of(open_.begin(), open_.end(), [](int open) { return open == 0; })) return finish();
     submit_next();
   }
@@ -344,11 +355,12 @@ class CallRun : public std::enable_shared_from_this<CallRun> {
   Executors executors_;
   std::vector<std::vector<TokenId>> prompts_;
   int64_t prompt_tokens_ = 0;
-  AnswerPlace answer_place_ = AnswerPlace::anywhere;
+  AnswerPlace answer_place_ = AnswerPlace::start;
 
   // server's thread only
   std::vector<Choice> choices_;
   std::vector<int> open_;   // answers that each prompt still waits for
+  std::vector<int> begun_;  // answers to each prompt that were submitted with it or since
   int next_prompt_ = 0;     // the first that was not submitted
   Clock::time_point last_;  // when something was last written
   bool over_ = false;

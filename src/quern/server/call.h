@@ -83,7 +83,7 @@ void run_call(std::shared_ptr<ServedModel> model, Call call, std::shared_ptr<Ans
 /// without calls, they end behind that text: the answer goes on from there.
 struct RenderedPrompt {
   std::vector<TokenId> ids;
-  AnswerPlace answer_place = AnswerPlace::anywhere;
+  AnswerPlace answer_place = AnswerPlace::start;
   std::vector<int64_t> message_starts;  ///< in ids, rising, as far as they can be told
   std::vector<int64_t> checkpoints;  ///< a handful of them, at most: where another prompt is likely to leave this one
 };

@@ -280,7 +280,7 @@ TEST(Call, prompt_has_its_messages_starts_and_no_control_tokens_of_users) {
   EXPECT_EQ(std::count(prompt->ids.begin(), prompt->ids.end(), end), 1);
   ASSERT_EQ(prompt->message_starts.size(), 2U);
   for (const int64_t at : prompt->message_starts) EXPECT_EQ(prompt->ids[static_cast<size_t>(at)], start);
-  EXPECT_EQ(prompt->answer_place, AnswerPlace::anywhere);
+  EXPECT_EQ(prompt->answer_place, AnswerPlace::start);
 }
 
 /// Which of the messages of these roles a prompt comes back to; the last one is the answer's.

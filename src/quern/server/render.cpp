@@ -58,6 +58,13 @@ bool cut_at_mark(std::vector<Segment>& segments, std::string_view mark) {
   return false;
 }
 
+/// Bytes at the end that are of conversations: of the last message, in however many parts.
+size_t users_end(std::span<const Segment> segments) {
+  size_t bytes = 0;
+  for (size_t i = segments.size(); i-- > 0 && segments[i].from_user;) bytes += segments[i].text.size();
+  return bytes;
+}
+
 }  // namespace
 
 Result<RenderedPrompt> render_prompt(const ServedModel& model, const ChatPrompt& prompt) {
@@ -84,7 +91,7 @@ Result<RenderedPrompt> render_prompt(const ServedModel& model, const ChatPrompt&
                       "go on from");
   RenderedPrompt out;
   out.ids = model.tokenizer().encode_prompt(*segments);
-  out.answer_place = answer_place(join_segments(*segments), mark.empty() ? 0 : segments->back().text.size());
+  out.answer_place = answer_place(join_segments(*segments), mark.empty() ? 0 : users_end(*segments));
   const auto starts = message_starts(model.tokenizer(), out.ids);
   for (const MessageStart& start : starts) out.message_starts.push_back(start.at);
   out.checkpoints = checkpoints(starts);

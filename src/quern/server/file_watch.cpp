@@ -33,8 +33,10 @@ FileWatch::FileWatch(std::vector<std::filesystem::path> paths) {
 void FileWatch::narrow_to(std::span<const std::filesystem::path> paths) {
   std::vector<File> narrowed;
   for (const auto& path : paths) {
+    File file{.path = path, .facts = facts_of(path)};
     const auto known = std::ranges::find(files_, path, &File::path);
-    narrowed.push_back(known != files_.end() ? *known : File{.path = path, .facts = facts_of(path)});
+    if (known != files_.end() && known->facts && file.facts && same_file(*known->facts, *file.facts)) file = *known;
+    narrowed.push_back(std::move(file));
   }
   files_ = std::move(narrowed);
 }

@@ -18,7 +18,7 @@ class FileWatch {
  public:
   /// Of these files as they are now.
   explicit FileWatch(std::vector<std::filesystem::path> paths);
-  /// Watches these alone: those that it knows as they were, others as they are now.
+  /// Watches these alone: those that it knows as they were, others, and another file under a name, as they are now.
   void narrow_to(std::span<const std::filesystem::path> paths);
 
   /// Which of them was changed in place since, and how: by its length or time of writing, or by the time of its last

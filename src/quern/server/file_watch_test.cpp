@@ -111,6 +111,15 @@ TEST_F(FileWatchTest, narrows_to_what_is_mapped_as_it_was_before) {
   write("b", "weights");
   w.narrow_to(std::vector<fs::path>{dir_ / "b"});
   EXPECT_TRUE(w.change()) << "written before it was narrowed";
+
+  FileWatch replaced = watch();
+  write("other", "something else");
+  fs::rename(dir_ / "other", dir_ / "b");
+  replaced.narrow_to(std::vector<fs::path>{dir_ / "b"});
+  EXPECT_FALSE(replaced.change());
+  let_time_pass();
+  write("b", "written into");
+  EXPECT_TRUE(replaced.change()) << "the other file is the one that is mapped";
 }
 
 TEST_F(FileWatchTest, links_names_rights_and_reading_are_no_matter) {

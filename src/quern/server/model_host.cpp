@@ -25,14 +25,14 @@ int64_t file_time(const fs::path& path) {
   return std::chrono::duration_cast<std::chrono::seconds>(system.time_since_epoch()).count();
 }
 
-/// Those that a model at this path may be mapped from, under the names that its `files` will have for them.
+/// Those that a model at this path is mapped from, as far as the path tells: of a split file this part. Lists nothing
+/// but the model's own folder, which is all that the sandbox allows.
 std::vector<fs::path> files_to_map(const fs::path& path) {
   std::error_code error;
-  const fs::path folder = fs::is_directory(path, error) ? path : path.parent_path();
+  if (!fs::is_directory(path, error)) return {path};
   std::vector<fs::path> out;
-  for (const auto& entry : fs::directory_iterator(folder.empty() ? "." : folder, error))
-    if (const fs::path kind = entry.path().extension(); kind == path.extension() || kind == ".safetensors")
-      out.push_back(folder / entry.path().filename());
+  for (const auto& entry : fs::directory_iterator(path, error))
+    if (entry.path().extension() == ".safetensors") out.push_back(entry.path());
   return out;
 }
 
@@ -154,7 +154,7 @@ bool EngineHost::unload_one_soon() {
   return true;
 }
 
-Result<std::shared_ptr<HostedModel>> EngineHost::load(Slot& slot) {
+Result<std::shared_ptr<HostedModel>> EngineHost::load(Slot& slot, std::optional<FileWatch>& files) {
   while (true) {
     LoadOptions load = options_.load;
     load.whole_budget = slots_.size() == 1;
@@ -166,11 +166,13 @@ Result<std::shared_ptr<HostedModel>> EngineHost::load(Slot& slot) {
       const std::scoped_lock lock(mutex_);
       load.memory_budget = std::max<int64_t>(1, memory_room(0) - promised_bytes());
     }
+    files.emplace(files_to_map(slot.entry.path));
     auto model = loader_(slot.entry.path, load);
     if (!model) {
       if (model.error().code == ErrorCode::out_of_memory && unload_one_soon()) continue;
       return std::move(model).error();
     }
+    files->narrow_to((*model)->files());
     EngineOptions engine = options_.engine;
     QUERN_TRY(auto started, Engine::start(*std::move(model), engine));
     return std::make_shared<HostedModel>(slot.entry.name, std::move(started));
@@ -187,9 +189,8 @@ Result<std::shared_ptr<ServedModel>> EngineHost::model_of(Slot& slot) {
   if (auto there = loaded()) return there;
   const std::scoped_lock one(loading_);
   if (auto there = loaded()) return there;  // somebody else has loaded it
-  FileWatch files(files_to_map(slot.entry.path));
-  QUERN_TRY(auto hosted, load(slot));
-  files.narrow_to(hosted->model().files());
+  std::optional<FileWatch> files;
+  QUERN_TRY(auto hosted, load(slot, files));
   const std::scoped_lock lock(mutex_);
   if (stopped_) hosted->engine().stop(*stopped_);
   slot.loaded = hosted;

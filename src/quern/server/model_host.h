@@ -97,7 +97,7 @@ class EngineHost : public ModelHost {
   Slot* find(std::string_view name);
   void load_for_those_who_wait(Slot& slot);
   Result<std::shared_ptr<ServedModel>> model_of(Slot& slot);
-  Result<std::shared_ptr<HostedModel>> load(Slot& slot);
+  Result<std::shared_ptr<HostedModel>> load(Slot& slot, std::optional<FileWatch>& files);
   std::optional<Error> refusal(const Slot& slot);
   void look_after(Slot& slot, Watchdog::Clock::time_point now);
   void look_at_files();

@@ -296,8 +296,8 @@ class CallRun : public std::enable_shared_from_this<CallRun> {
     if (choice.reasons && !choice.answers) choice.reasoning_tokens = choice.n_tokens;
     if (!choice.reasoning.empty() || !choice.text.empty() || !choice.tokens.empty()) write_piece(index, choice);
     choice.usage = end.usage;
-    answer_->end_choice(
-        index, ChoiceEnd{end.finish, std::move(end.stop), std::move(end.prompt_logprobs), std::move(end.embedding)});
+    answer_->end_choice(index, ChoiceEnd{end.finish, std::move(end.stop), std::move(end.prompt_logprobs),
+                                         std::move(end.embedding), choice.usage});
     if (--open_[static_cast<size_t>(index / call_.n)] > 0) return submit_more(index / call_.n, 1);
     if (std::all_of(open_.begin(), open_.end(), [](int open) { return open == 0; })) return finish();
     submit_next();

@@ -46,6 +46,7 @@ struct ChoiceEnd {
   std::string stop;  ///< the stop text that ended it
   std::vector<TokenInfo> prompt_logprobs;
   std::vector<float> embedding;
+  Usage usage;  ///< of this choice alone, with its whole prompt
 };
 
 /// A dialect's side of a call: turns what comes into its events or its one object and writes them. Called on the
@@ -55,7 +56,8 @@ class AnswerWriter {
   virtual ~AnswerWriter() = default;
   /// The prompt is known: its tokens (of all prompts). Before anything else, at once; a stream begins here.
   virtual void begin(int64_t prompt_tokens) = 0;
-  /// The prompt is still being read: every second at least, for the idle timers of clients.
+  /// Nothing was told for a while, 0.4 to 0.8 s, and the call goes on: for the idle timers of clients. A dialect may
+  /// pass on fewer of these.
   virtual void alive() = 0;
   /// A piece of one choice: reasoning and text (either may be empty), and the tokens drawn since the last piece.
   virtual void piece(int choice, std::string_view reasoning, std::string_view text,

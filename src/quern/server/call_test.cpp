@@ -27,6 +27,7 @@ class Diary : public AnswerWriter {
   }
   void end_choice(int choice, const ChoiceEnd& end) override {
     lines.push_back(fmt::format("{}: {} '{}'", choice, finish_reason_name(end.finish), end.stop));
+    usages.push_back(end.usage);
   }
   void end(const CallEnd& end) override {
     lines.push_back(fmt::format("end {}/{}+{} {}", end.usage.cached_tokens, end.usage.prompt_tokens,
@@ -36,6 +37,7 @@ class Diary : public AnswerWriter {
     lines.push_back(fmt::format("fail {}: {}", error_name(refusal.error.code), refusal.error.message));
   }
   std::vector<std::string> lines;
+  std::vector<Usage> usages;  // of the choices as they ended
 };
 
 struct Stage {
@@ -65,6 +67,21 @@ TEST(Call, tells_begin_pieces_and_ends_in_order_and_makes_one_piece_of_a_burst) 
   Stage stage;
   stage.start(of_ids({{1, 2, 3}}));
   EXPECT_THAT(stage.diary->lines, ElementsAre("begin 3", "0: [] [Hello world] 11", "0: stop ''", "end 0/3+11 0"));
+}
+
+TEST(Call, each_choice_ends_with_its_own_numbers) {
+  Stage stage;
+  stage.model->cached_tokens = 2;
+  stage.model->answer = [](const Request& request) { return std::string(request.prompt.size(), 'x'); };
+  stage.start(of_ids({{1, 2, 3}, {4, 5, 6, 7, 8}}));
+  ASSERT_EQ(stage.diary->usages.size(), 2U);
+  for (const int64_t tokens : {3, 5}) {
+    const Usage& usage = stage.diary->usages[tokens == 3 ? 0 : 1];
+    EXPECT_EQ(usage.prompt_tokens, tokens);
+    EXPECT_EQ(usage.cached_tokens, 2);
+    EXPECT_EQ(usage.completion_tokens, tokens);
+  }
+  EXPECT_EQ(stage.diary->lines.back(), "end 4/8+8 0");
 }
 
 TEST(Call, passes_on_the_first_tokens_at_once_and_others_at_a_pace) {
@@ -129,13 +146,14 @@ TEST(Call, a_long_list_of_prompts_never_fills_the_queue_of_an_engine) {
   call.n = 100;
   call.settings.use_cache = false;
   many.start(std::move(call));
-  EXPECT_EQ(many.model->requests.size(), 200U);
-  for (uint64_t id = 1; id < 100; ++id) many.model->run(id);
-  many.loop.run();
-  EXPECT_EQ(many.model->requests.size(), 200U) << "one answer to the first prompt is still to come";
-  many.model->run(100);
-  many.loop.run();
-  EXPECT_EQ(many.model->requests.size(), 300U);
+  EXPECT_EQ(many.model->requests.size(), 32U) << "eight answers to each prompt";
+  for (uint64_t id = 1; id <= 400; ++id) {
+    ASSERT_GE(many.model->requests.size(), id);
+    EXPECT_LT(many.model->requests.size(), id + 32);
+    many.model->run(id);
+    many.loop.run();
+  }
+  EXPECT_EQ(many.model->requests.size(), 400U);
 }
 
 TEST(Call, other_answers_wait_until_the_prompt_was_read_once) {

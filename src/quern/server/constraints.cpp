@@ -93,13 +93,17 @@ Error not_built(std::string_view field) {
 
 Status check_built(const Json& body) {
   const Json* tools = field(body, "tools");
-  const bool any = tools && tools->is_array() && !tools->array().empty();  // routes without tools check no type
+  const bool any = tools && !tools->array().empty();
   if (any && !std::all_of(tools->array().begin(), tools->array().end(), is_hosted)) return not_built("tools");
   if (const Json* choice = field(body, "tool_choice");
       choice && !(choice->is_string() && (choice->string() == "none" || choice->string() == "auto"))) {
     if (!any) return wrong("tool_choice: expected none or auto without tools, found {}", found_text(*choice));
     return not_built("tool_choice");
   }
+  return check_form_built(body);
+}
+
+Status check_form_built(const Json& body) {
   if (const Json* format = field(body, "response_format"); format && type_of(*format) != "text")
     return not_built("response_format");
   if (field(body, "grammar")) return not_built("grammar");

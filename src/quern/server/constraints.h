@@ -76,9 +76,11 @@ inline constexpr auto kConstraintFields = std::to_array<FieldSpec>({
 /// unsupported, naming the field: "tools: not built yet".
 Error not_built(std::string_view field);
 
-/// Whether the body asks for what is not built yet. No tools, hosted ones alone (those run elsewhere), tool_choice none
-/// or auto without tools, and the format text ask for nothing. A choice that needs tools where there are none is
-/// invalid_argument.
+/// Whether the body asks for what is not built yet; of a route that takes all of these fields. No tools, hosted ones
+/// alone (those run elsewhere), tool_choice none or auto without tools, and the format text ask for nothing. A choice
+/// that needs tools where there are none is invalid_argument.
 Status check_built(const Json& body);
+/// The same of `response_format` and `grammar` alone.
+Status check_form_built(const Json& body);
 
 }  // namespace quern

@@ -71,5 +71,52 @@ TEST(ForeignMembers, no_member_of_a_wrong_type_is_a_fault_of_the_server) {
   }
 }
 
+bool lists(const Endpoint& endpoint, std::string_view name) {
+  return std::ranges::find(endpoint.fields, name, &FieldSpec::name) != endpoint.fields.end();
+}
+
+TEST(ForeignMembers, what_other_routes_list_changes_nothing) {
+  std::set<std::string_view> names;
+  for (const Endpoint* endpoint : endpoints())
+    for (const FieldSpec& spec : endpoint->fields) names.insert(spec.name);
+  const Json values = *Json::parse(R"([true,-1.5,"required",[{"function":{"name":"f"}}],{"type":"x"}])");
+  testing::TestServer server;
+  for (const auto& [path, text] : kBodies) {
+    const auto* endpoint = *std::ranges::find(endpoints(), path, [](const Endpoint* e) { return e->path; });
+    for (const std::string_view name : names) {
+      if (lists(*endpoint, name)) continue;
+      for (const Json& value : values.array()) {
+        const Json body = with_member(*Json::parse(text), name, value)[0];
+        const auto answer = server.post(path, body.dump());
+        server.model->forget();
+        EXPECT_EQ(answer->response.status, 200) << path << " " << body.dump() << answer->text();
+      }
+    }
+  }
+}
+
+TEST(ForeignMembers, tools_forms_and_stops_of_another_dialect_are_ignored) {
+  struct Row {
+    std::string_view path, member;
+  };
+  const std::string_view tools = R"("tools":[{"type":"function","function":{"name":"f"}}])",
+                         choice = R"("tool_choice":"required")", format = R"("response_format":{"type":"json_object"})";
+  testing::TestServer server;
+  for (const Row& row : {Row{"/v1/completions", tools}, Row{"/v1/completions", choice}, Row{"/completion", tools},
+                         Row{"/completion", choice}, Row{"/completion", format}, Row{"/infill", tools},
+                         Row{"/infill", choice}, Row{"/infill", format}, Row{"/api/generate", tools},
+                         Row{"/v1/messages", R"("stop":5)"}, Row{"/v1/messages", R"("stop":"Hello")"}}) {
+    const auto* known = std::ranges::find(kBodies, row.path, &std::pair<std::string_view, std::string_view>::first);
+    ASSERT_NE(known, std::end(kBodies)) << row.path;
+    std::string body(known->second);
+    body.insert(body.size() - 1, "," + std::string(row.member));
+    const auto answer = server.post(row.path, body);
+    EXPECT_EQ(answer->response.status, 200) << row.path << " " << body << answer->text();
+    ASSERT_EQ(server.model->requests.size(), 1U) << row.path;
+    EXPECT_TRUE(server.model->requests[0].stops.empty());
+    server.model->forget();
+  }
+}
+
 }  // namespace
 }  // namespace quern

@@ -3,11 +3,13 @@
 
 #include <algorithm>
 #include <chrono>
+#include <map>
 #include <new>
 #include <system_error>
 #include <thread>
 
 #include "quern/engine/memory.h"
+#include "quern/model/source.h"
 #include "quern/server/metrics.h"
 
 namespace quern {
@@ -46,6 +48,27 @@ int64_t bytes_of(const fs::path& path) {
   for (const auto& entry : fs::directory_iterator(path, error))
     if (entry.path().extension() == ".safetensors") bytes += bytes_of(entry.path());
   return bytes;
+}
+
+/// Of the files at this path, as far as it tells: a folder may also be named by one of its files.
+std::string_view format_of(const fs::path& path) {
+  std::error_code error;
+  const bool folder =
+      fs::is_directory(path, error) || path.extension() == ".safetensors" || path.extension() == ".json";
+  return folder ? "safetensors" : "gguf";
+}
+
+/// The weight type of most bytes.
+std::string main_type(const ModelSource& source) {
+  std::map<std::string_view, size_t> bytes;
+  if (source.gguf()) {
+    for (const gguf::Tensor& tensor : source.gguf()->tensors())
+      if (tensor.view.type) bytes[tensor.view.type->name] += tensor.view.data.size();
+  } else {
+    for (const safetensors::Tensor& tensor : source.folder()->tensors()) bytes[tensor.dtype] += tensor.view.data.size();
+  }
+  const auto most = std::ranges::max_element(bytes, {}, [](const auto& type) { return type.second; });
+  return most == bytes.end() ? std::string() : std::string(most->first);
 }
 
 void add_counters(EngineFacts& sum, const EngineFacts& more) {
@@ -90,6 +113,7 @@ std::vector<ModelCard> EngineHost::models() {
     card.aliases = slot.entry.aliases;
     card.created = file_time(slot.entry.path);  // not under the lock: a disk may take its time
     card.file_bytes = bytes_of(slot.entry.path);
+    card.format = format_of(slot.entry.path);
     cards.push_back(std::move(card));
   }
   const std::scoped_lock lock(mutex_);
@@ -98,6 +122,7 @@ std::vector<ModelCard> EngineHost::models() {
     card.loaded = slots_[i].loaded;
     if (!card.loaded) continue;
     card.architecture = card.loaded->info().architecture;
+    card.file_types = slots_[i].file_types;
     card.parameters = card.loaded->info().parameters;
   }
   return cards;
@@ -191,10 +216,12 @@ Result<std::shared_ptr<ServedModel>> EngineHost::model_of(Slot& slot) {
   if (auto there = loaded()) return there;  // somebody else has loaded it
   std::optional<FileWatch> files;
   QUERN_TRY(auto hosted, load(slot, files));
+  std::string types = main_type(hosted->model().source());
   const std::scoped_lock lock(mutex_);
   if (stopped_) hosted->engine().stop(*stopped_);
   slot.loaded = hosted;
   slot.files = std::move(files);
+  slot.file_types = std::move(types);
   slot.watchdog = {};
   slot.failure.reset();
   return std::shared_ptr<ServedModel>(std::move(hosted));

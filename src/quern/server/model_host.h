@@ -84,6 +84,7 @@ class EngineHost : public ModelHost {
     ModelEntry entry;
     std::shared_ptr<HostedModel> loaded;  // null: not in memory
     std::optional<FileWatch> files;       // of what is loaded
+    std::string file_types;               // the same
     std::vector<Loaded> waiting;          // for it to be loaded: that is under way
     Watchdog watchdog;
     bool silent = false;

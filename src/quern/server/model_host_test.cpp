@@ -239,10 +239,22 @@ TEST_F(ModelHostTest, shows_models_that_are_not_loaded) {
   EXPECT_EQ(cards[1].file_bytes, static_cast<int64_t>(std::filesystem::file_size(file_)));
   EXPECT_GT(cards[1].created, 0);
   EXPECT_EQ(cards[1].loaded, nullptr);
+  EXPECT_EQ(cards[1].format, "gguf");
   EXPECT_EQ(cards[1].architecture, "");
+  EXPECT_EQ(cards[1].file_types, "");
   ask(*h, "b");
   EXPECT_EQ(h->models()[1].architecture, "llama");
+  EXPECT_EQ(h->models()[1].file_types, "Q4_0");
   EXPECT_GT(h->models()[1].parameters, 0);
+}
+
+TEST_F(ModelHostTest, a_folder_holds_safetensors) {
+  const std::filesystem::path folder = file_.parent_path();
+  EngineHost h({{"a", file_, {}}, {"b", folder, {}}, {"c", folder / "config.json", {}}}, HostOptions(),
+               [this](const auto& path, const LoadOptions& load) { return this->load(path, load); });
+  std::string formats;
+  for (const ModelCard& card : h.models()) formats += card.format + ";";
+  EXPECT_EQ(formats, "gguf;safetensors;safetensors;");
 }
 
 TEST_F(ModelHostTest, knows_aliases_and_lists_the_names_for_others) {

@@ -23,6 +23,15 @@ Status check_no_images(const Json& object, std::string_view where) {
                     where.empty() ? "" : ".");
 }
 
+/// Whether the answer is to be of another form than text.
+Result<bool> wants_format(const Json& body) {
+  const Json* format = field(body, "format");
+  const bool has_format = format && *format != Json("");
+  if (has_format && !format->is_object() && *format != Json("json"))
+    return wrong_member("", "format", "\"json\" or a JSON schema", format);
+  return has_format;
+}
+
 /// Ids of calls without a result, in the order of the calls. An id may stand several times.
 class Unanswered {
  public:
@@ -144,16 +153,15 @@ Status check_ollama_extras(const Json& body) {
     QUERN_TRY_STATUS(need_text(*function, "name", where + ".function"));
     QUERN_TRY_STATUS(check_optional_object(*function, "parameters", where + ".function"));
   }
-  const Json* format = field(body, "format");
-  const bool has_format = format && *format != Json("");
-  if (has_format && !format->is_object() && *format != Json("json"))
-    return wrong_member("", "format", "\"json\" or a JSON schema", format);
+  QUERN_TRY(const bool format, wants_format(body));
   if (tools && !tools->array().empty()) return not_built("tools");
-  if (has_format) return not_built("format");
+  if (format) return not_built("format");
   return {};
 }
 
 Status check_prompt_extras(const Json& body) {
+  QUERN_TRY(const bool format, wants_format(body));
+  if (format) return not_built("format");
   QUERN_TRY_STATUS(check_no_images(body, ""));
   // Templates are programs: a client brings none.
   if (const Json* other = field(body, "template"); other && *other != Json("")) return not_built("template");

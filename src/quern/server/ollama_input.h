@@ -19,7 +19,7 @@ Json messages_of_ollama_prompt(const Json& body);
 
 /// Checks the shapes of `tools` and `format`. unsupported where they ask for what is not built yet.
 Status check_ollama_extras(const Json& body);
-/// The same of `template`, `context` and `images`, which /api/generate alone takes.
+/// The same of what /api/generate takes: `format`, `template`, `context` and `images`.
 Status check_prompt_extras(const Json& body);
 
 /// Template variables that `think` stands for, and those of `chat_template_kwargs`.

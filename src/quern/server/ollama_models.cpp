@@ -43,7 +43,7 @@ std::string_view without_latest(std::string_view name) {
 
 Json ollama_details(const ModelCard& card) {
   return Json::Object{{"parent_model", ""},
-                      {"format", "gguf"},
+                      {"format", card.format},
                       {"family", card.architecture},
                       {"families", Json::Array{card.architecture}},
                       {"parameter_size", parameter_size(card.parameters)},

@@ -226,6 +226,9 @@ TEST(Ollama, lists_of_models_have_what_clients_read) {
   EXPECT_EQ(row.find("details")->dump(),
             R"({"parent_model":"","format":"gguf","family":"test","families":["test"],"parameter_size":"1.2K",)"
             R"("quantization_level":"Q4_K"})");
+  ModelCard folder;
+  folder.format = "safetensors";
+  EXPECT_EQ(ollama_details(folder).find("format")->string(), "safetensors");
   const Json loaded = server.call("GET", "/api/ps")->json();
   EXPECT_EQ(loaded.find("models")->array().at(0).find("context_length")->integer(), 1000);
   const Json shown = server.post("/api/show", R"({"model":"test-model:latest"})")->json();

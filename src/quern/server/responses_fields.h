@@ -39,6 +39,8 @@ inline constexpr auto kResponseFields = join_fields(
                    R"({"type":"object","required":["type","text"],)"
                    R"("properties":{"type":{"enum":["input_text","output_text","text"]},)"
                    R"("text":{"type":"string"}}},)"
+                   R"({"type":"object","required":["type"],)"
+                   R"("properties":{"type":{"enum":["input_image","input_file"]}}},)"
                    R"({"type":"object","required":["type","refusal"],"properties":{"type":{"const":"refusal"},)"
                    R"("refusal":{"type":"string"}}}]}}]}}},)"
                    R"({"type":"object","required":["type"],"properties":{"type":{"const":"reasoning"},)"

@@ -12,8 +12,27 @@
 namespace quern {
 namespace {
 
+/// The text of a part.
+using PartText = Result<std::string>(const Json& part, const std::string& type, const std::string& where);
+
+Result<std::string> message_text(const Json& part, const std::string& type, const std::string& where) {
+  QUERN_TRY_STATUS(check_choice(type, {"input_text", "output_text", "text", "refusal"}, where + ".type"));
+  const std::string_view key = type == "refusal" ? "refusal" : "text";
+  const Json* text = field(part, key);
+  if (!text || !text->is_string()) return wrong_member(where, key, "a text", text);
+  return text->string();
+}
+
+/// A picture or a file that a tool gave back was never seen by this model: the conversation goes on with a word in its
+/// place, since the client cannot take it back.
+Result<std::string> result_text(const Json& part, const std::string& type, const std::string& where) {
+  if (type == "input_image") return std::string("[image]");
+  if (type == "input_file") return std::string("[file]");
+  return message_text(part, type, where);
+}
+
 /// Text of a message or of a result: a text, or parts of text.
-Result<Json> content_of(const Json& object, std::string_view name, std::string_view where) {
+Result<Json> content_of(const Json& object, std::string_view name, PartText* text_of, std::string_view where) {
   const Json* content = field(object, name);
   if (!content) return Json("");
   if (content->is_string()) return *content;
@@ -24,11 +43,8 @@ Result<Json> content_of(const Json& object, std::string_view name, std::string_v
     const std::string place = fmt::format("{}.{}[{}]", where, name, i);
     if (!part.is_object()) return wrong_member(place, "", "an object", &part);
     QUERN_TRY(const std::string type, need_text(part, "type", place));
-    QUERN_TRY_STATUS(check_choice(type, {"input_text", "output_text", "text", "refusal"}, place + ".type"));
-    const std::string_view key = type == "refusal" ? "refusal" : "text";
-    const Json* text = field(part, key);
-    if (!text || !text->is_string()) return wrong_member(place, key, "a text", text);
-    texts.push_back(text->string());
+    QUERN_TRY(std::string text, text_of(part, type, place));
+    texts.push_back(std::move(text));
   }
   return joined_texts(std::move(texts));
 }
@@ -38,7 +54,7 @@ Status add_message(const Json& item, std::string_view where, Conversation& out) 
   if (!role || !role->is_string()) return wrong_member(where, "role", "a text", role);
   QUERN_TRY_STATUS(
       check_choice(role->string(), {"user", "assistant", "system", "developer"}, fmt::format("{}.role", where)));
-  QUERN_TRY(Json content, content_of(item, "content", where));
+  QUERN_TRY(Json content, content_of(item, "content", message_text, where));
   out.say(role->string(), std::move(content));
   return {};
 }
@@ -63,7 +79,7 @@ Status add_custom_call(const Json& item, std::string_view where, Conversation& o
 
 Status add_result(const Json& item, std::string_view where, Conversation& out) {
   QUERN_TRY(const std::string id, optional_text(item, "call_id", where));
-  QUERN_TRY(Json output, content_of(item, "output", where));
+  QUERN_TRY(Json output, content_of(item, "output", result_text, where));
   out.result(id, "", std::move(output));
   return {};
 }

@@ -256,6 +256,23 @@ TEST(Responses, what_agents_replay_is_answered) {
   }
 }
 
+TEST(Responses, a_picture_in_a_result_is_a_word) {
+  TestServer server;
+  const auto post = [&](std::string_view picture, std::string_view file) {
+    const auto writer =
+        server.post(kPath, fmt::format(R"({{"input":[{{"role":"user","content":"Hi"}},)"
+                                       R"({{"type":"function_call","call_id":"c1","name":"look","arguments":"{{}}"}},)"
+                                       R"({{"type":"function_call_output","call_id":"c1","output":[{},)"
+                                       R"({{"type":"input_text","text":"5"}},{}]}}]}})",
+                                       picture, file));
+    EXPECT_EQ(writer->response.status, 200) << writer->text();
+  };
+  post(R"({"type":"input_image","image_url":"data:image/png;base64,AAAA"})", R"({"type":"input_file","file_id":"f"})");
+  post(R"({"type":"input_text","text":"[image]"})", R"({"type":"input_text","text":"[file]"})");
+  ASSERT_EQ(server.model->requests.size(), 2u);
+  EXPECT_EQ(server.model->requests[0].prompt, server.model->requests[1].prompt);
+}
+
 TEST(Responses, refusals_name_what_is_wrong) {
   struct Row {
     std::string_view members;

@@ -22,6 +22,7 @@ struct ModelCard {
   std::vector<std::string> aliases;
   int64_t created = 0;  ///< seconds since 1970: the file's time
   int64_t file_bytes = 0;
+  std::string format = "gguf";           ///< of its files; "safetensors" of a folder
   std::shared_ptr<ServedModel> loaded;   ///< null: not in memory now
   std::string architecture, file_types;  ///< "llama", "Q4_K"; empty where unknown
   int64_t parameters = 0;

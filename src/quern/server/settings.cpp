@@ -127,7 +127,15 @@ int64_t vocabulary_size(const ServedModel& model) {
 }
 
 Result<Request> request_settings(const Json& body, const ServedModel& model, std::string_view owner) {
-  static constexpr auto fields = join_fields(kSamplingFields, kServingFields, std::to_array({kStopField}));
+  static constexpr auto fields = std::to_array({kStopField});
+  QUERN_TRY_STATUS(check_fields(fields, body));
+  QUERN_TRY(Request out, settings_without_stops(body, model, owner));
+  out.stops = stop_texts(field(body, "stop"));
+  return out;
+}
+
+Result<Request> settings_without_stops(const Json& body, const ServedModel& model, std::string_view owner) {
+  static constexpr auto fields = join_fields(kSamplingFields, kServingFields);
   QUERN_TRY_STATUS(check_fields(fields, body));
   Request out;
   out.sampling = model_defaults(model.defaults());
@@ -140,7 +148,6 @@ Result<Request> request_settings(const Json& body, const ServedModel& model, std
       out.sampling.logit_bias.emplace_back(*id_of(key), static_cast<float>(value.number()));
   QUERN_TRY_STATUS(check_sampling(out.sampling, vocabulary_size(model)));
 
-  out.stops = stop_texts(field(body, "stop"));
   out.end_ids = model.defaults().end_ids;
   out.ignore_end = flag(body, "ignore_eos");
   out.use_cache = flag(body, "cache_prompt", true);

@@ -136,6 +136,9 @@ inline constexpr FieldSpec kStopField = {
 /// itself, with what only the model can tell: ids of tokens. Everything else is left as `Request` has it.
 Result<Request> request_settings(const Json& body, const ServedModel& model, std::string_view owner);
 
+/// The same of a dialect that names its stops otherwise: `stop` is one of the members that it does not know.
+Result<Request> settings_without_stops(const Json& body, const ServedModel& model, std::string_view owner);
+
 /// The texts of "stop": one or several; empty ones can end nothing and are left out.
 std::vector<std::string> stop_texts(const Json* stop);
 

@@ -80,7 +80,7 @@ std::vector<std::string> prompt_texts(const Json& prompt, const ServedModel& mod
 }
 
 Result<Call> call_of(const Json& body, const ServedModel& model, std::string_view owner) {
-  QUERN_TRY_STATUS(check_built(body));
+  QUERN_TRY_STATUS(check_form_built(body));
   Call call;
   QUERN_TRY(call.settings, request_settings(body, model, owner));
   call.n = static_cast<int>(integer(body, "n", 1));

@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "quern/server/endpoint/llama_answer.h"
 
+#include <algorithm>
 #include <chrono>
 
 #include "quern/server/answer_logprobs.h"
@@ -41,12 +42,14 @@ class LlamaAnswer : public AnswerWriter {
     alive();  // headers at once
   }
   void alive() override {
-    if (options_.stream) stream_.send(piece_json(0, "", {}));
+    if (!options_.stream) return;
+    const auto open = std::ranges::find(parts_, false, &Part::over);
+    if (open != parts_.end()) stream_.send(piece_json(static_cast<int>(open - parts_.begin()), "", {}));
   }
   void piece(int choice, std::string_view reasoning, std::string_view text,
              std::span<const TokenInfo> tokens) override {
-    if (first_ == Clock::time_point()) first_ = Clock::now();
     Part& part = parts_[static_cast<size_t>(choice)];
+    if (part.first == Clock::time_point()) part.first = Clock::now();
     std::string all(reasoning);
     all += text;
     if (options_.stream) return stream_.send(piece_json(choice, all, tokens));
@@ -58,14 +61,15 @@ class LlamaAnswer : public AnswerWriter {
     Part& part = parts_[static_cast<size_t>(choice)];
     part.stop = end.stop;
     part.stop_type = end.finish == FinishReason::length ? "limit" : end.stop.empty() ? "eos" : "word";
+    part.usage = end.usage;
+    part.ended = Clock::now();
+    part.over = true;
+    if (options_.stream) stream_.send(final_json(choice));
   }
-  void end(const CallEnd& end) override {
+  void end(const CallEnd&) override {
+    if (options_.stream) return stream_.end();
     Json::Array objects;
-    for (int i = 0; i < options_.choices; ++i) objects.push_back(final_json(i, end));
-    if (options_.stream) {
-      for (const Json& object : objects) stream_.send(object);
-      return stream_.end();
-    }
+    for (int i = 0; i < options_.choices; ++i) objects.push_back(final_json(i));
     HttpResponse response;
     response.body = objects.size() == 1 ? objects[0].dump() : Json(std::move(objects)).dump();
     writer_->respond(std::move(response));
@@ -81,6 +85,9 @@ class LlamaAnswer : public AnswerWriter {
     std::string text, stop;
     std::string_view stop_type;
     std::vector<TokenInfo> tokens;
+    Usage usage;
+    Clock::time_point first, ended;  // its first piece, its end
+    bool over = false;
   };
 
   Json piece_json(int choice, std::string_view text, std::span<const TokenInfo> tokens) const {
@@ -93,7 +100,7 @@ class LlamaAnswer : public AnswerWriter {
     return *chat_logprobs(model_->tokenizer(), tokens).find("content");
   }
 
-  Json final_json(int choice, const CallEnd& end) const {
+  Json final_json(int choice) const {
     const Part& part = parts_[static_cast<size_t>(choice)];
     const bool ids = options_.return_tokens && !options_.stream;
     Json out(Json::Object{{"index", choice},
@@ -101,24 +108,25 @@ class LlamaAnswer : public AnswerWriter {
                           {"tokens", ids ? ids_json(part.tokens) : Json(Json::Array{})},
                           {"stop", true},
                           {"model", model_->name()},
-                          {"tokens_predicted", end.usage.completion_tokens},
-                          {"tokens_evaluated", end.usage.prompt_tokens},
-                          {"tokens_cached", end.usage.cached_tokens},
+                          {"tokens_predicted", part.usage.completion_tokens},
+                          {"tokens_evaluated", part.usage.prompt_tokens},
+                          {"tokens_cached", part.usage.cached_tokens},
                           {"truncated", false},
                           {"stop_type", part.stop_type},
                           {"stopping_word", part.stop},
-                          {"timings", timings(end)}});
+                          {"timings", timings(part)}});
     if (options_.logprobs && !options_.stream) out.set("completion_probabilities", probabilities(part.tokens));
     return out;
   }
 
   /// As the writer sees it: until the first piece, and from there on.
-  Json timings(const CallEnd& end) const {
-    const Clock::time_point now = Clock::now(), first = first_ == Clock::time_point() ? now : first_;
+  Json timings(const Part& part) const {
+    const Clock::time_point first = part.first == Clock::time_point() ? part.ended : part.first;
     const auto rate = [](int64_t n, double ms) { return ms > 0 ? static_cast<double>(n) * 1000 / ms : 0.0; };
-    const int64_t read = end.usage.prompt_tokens - end.usage.cached_tokens, written = end.usage.completion_tokens;
-    const double prompt_ms = milliseconds(first - began_), written_ms = milliseconds(now - first);
-    return Json::Object{{"cache_n", end.usage.cached_tokens},
+    const Usage& usage = part.usage;
+    const int64_t read = usage.prompt_tokens - usage.cached_tokens, written = usage.completion_tokens;
+    const double prompt_ms = milliseconds(first - began_), written_ms = milliseconds(part.ended - first);
+    return Json::Object{{"cache_n", usage.cached_tokens},
                         {"prompt_n", read},
                         {"prompt_ms", prompt_ms},
                         {"prompt_per_second", rate(read, prompt_ms)},
@@ -132,14 +140,14 @@ class LlamaAnswer : public AnswerWriter {
   const LlamaAnswerOptions options_;
   EventStream stream_;
   std::vector<Part> parts_;
-  Clock::time_point began_, first_;
+  Clock::time_point began_;
 };
 
 }  // namespace
 
 Result<Call> llama_call(const Json& body, const ServedModel& model, std::string_view owner) {
-  QUERN_TRY_STATUS(check_built(body));
-  if (field(body, "json_schema")) return not_built("json_schema");
+  for (const std::string_view form : {"grammar", "json_schema"})
+    if (field(body, form)) return not_built(form);
   Call call;
   QUERN_TRY(call.settings, request_settings(body, model, owner));
   call.settings.max_tokens = integer(body, "n_predict", -1);

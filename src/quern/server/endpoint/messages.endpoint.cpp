@@ -13,7 +13,7 @@ Status answer(const Exchange& exchange, Services& services) {
   QUERN_TRY(ChatPrompt prompt, anthropic_prompt(body));
   QUERN_TRY_STATUS(check_anthropic_extras(body));
   QUERN_TRY(const std::shared_ptr<ServedModel> model, named_model(body, services.models));
-  QUERN_TRY(Request settings, request_settings(body, *model, exchange.owner));
+  QUERN_TRY(Request settings, settings_without_stops(body, *model, exchange.owner));
   settings.max_tokens = field(body, "max_tokens")->integer();
   settings.stops = stop_texts(field(body, "stop_sequences"));
 

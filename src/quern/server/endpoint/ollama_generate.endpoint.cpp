@@ -36,7 +36,6 @@ bool asks_for_nothing(const Json& body) { return text_of(body, "prompt").empty()
 Status answer(const Exchange& exchange, Services& services) {
   const Json& body = exchange.body;
   QUERN_TRY(Json variables, think_variables(body));
-  QUERN_TRY_STATUS(check_ollama_extras(body));
   QUERN_TRY_STATUS(check_prompt_extras(body));
   const std::string prompt = text_of(body, "prompt"), suffix = text_of(body, "suffix");
   if (asks_for_nothing(body)) {

@@ -315,6 +315,47 @@ TEST(OpenAi, llama_completion_has_its_own_form) {
   EXPECT_EQ(at(*Json::parse(events[2].second), "stop_type").string(), "limit");
 }
 
+/// "index: tokens_evaluated, cached of these, tokens_predicted" of a whole answer or the last event of a choice.
+std::string llama_numbers(const Json& object) {
+  const int64_t cached = at(object, "tokens_cached").integer();
+  EXPECT_EQ(at(object, "timings.cache_n").integer(), cached);
+  EXPECT_EQ(at(object, "timings.prompt_n").integer(), at(object, "tokens_evaluated").integer() - cached);
+  EXPECT_EQ(at(object, "timings.predicted_n").integer(), at(object, "tokens_predicted").integer());
+  return fmt::format("{}: {}, {}, {}", at(object, "index").integer(), at(object, "tokens_evaluated").integer(), cached,
+                     at(object, "tokens_predicted").integer());
+}
+
+TEST(OpenAi, llama_completions_of_several_prompts_tell_their_own_numbers) {
+  TestServer server;
+  server.model->cached_tokens = 1;
+  server.model->answer = [](const Request& request) { return std::string(2 * request.prompt.size(), 'x'); };
+  const Json whole = server.post("/completion", R"({"prompt":["ab","cdef"]})")->json();
+  ASSERT_EQ(whole.array().size(), 2U);
+  EXPECT_EQ(llama_numbers(whole.array()[0]), "0: 2, 1, 4");
+  EXPECT_EQ(llama_numbers(whole.array()[1]), "1: 4, 1, 8");
+}
+
+TEST(OpenAi, a_streamed_llama_completion_ends_each_prompt_when_it_has_ended) {
+  TestServer server;
+  server.model->at_once = false;
+  const auto answer = server.post("/completion", R"({"prompt":["ab","cdef"],"stream":true,"n_predict":3})");
+  ASSERT_EQ(server.model->requests.size(), 2U);
+  const auto last = [&] { return *Json::parse(answer->events().back().second); };
+  server.model->run(2);
+  server.loop.run();
+  EXPECT_TRUE(at(last(), "stop").boolean());
+  EXPECT_EQ(llama_numbers(last()), "1: 4, 0, 3");
+  EXPECT_FALSE(answer->ended);
+  std::this_thread::sleep_for(std::chrono::milliseconds(420));
+  server.loop.pass_time();
+  EXPECT_FALSE(at(last(), "stop").boolean());
+  EXPECT_EQ(at(last(), "index").integer(), 0) << "alive is who has not ended";
+  server.model->run(1);
+  server.loop.run();
+  EXPECT_EQ(llama_numbers(last()), "0: 2, 0, 3");
+  EXPECT_TRUE(answer->ended);
+}
+
 TEST(OpenAi, embeddings_as_numbers_and_as_bytes) {
   TestServer server;
   const auto body = server.post("/v1/embeddings", R"({"input":["a","bc",[1,2]],"dimensions":8})")->json();
@@ -544,6 +585,22 @@ TEST(OpenAi, what_is_not_built_is_a_501_that_names_it) {
         R"("tools":[{"type":"web_search"}])", R"("response_format":{"type":"text"})", R"("grammar":null)",
         R"("xyz":{"a":[1,null]},"store":true,"metadata":{"a":"b"},"verbosity":"low","reasoning_effort":"low")"})
     EXPECT_EQ(server.post(kChat, with_user(more))->response.status, 200) << more;
+}
+
+TEST(OpenAi, forms_that_are_not_built_are_a_501_of_the_routes_that_list_them) {
+  TestServer server;
+  const std::string_view prompt = R"({"prompt":"x",)", hole = R"({"input_prefix":"a","input_suffix":"b",)";
+  for (const auto& [path, begin, form, more] :
+       {std::tuple(kCompletions, prompt, "response_format", R"("response_format":{"type":"json_object"}})"),
+        {kCompletions, prompt, "grammar", R"("grammar":"root ::= \"a\""})"},
+        {"/completion", prompt, "grammar", R"("grammar":"root ::= \"a\""})"},
+        {"/completion", prompt, "json_schema", R"("json_schema":{}})"},
+        {"/infill", hole, "grammar", R"("grammar":"root ::= \"a\""})"},
+        {"/infill", hole, "json_schema", R"("json_schema":{}})"}}) {
+    const auto answer = server.post(path, std::string(begin) + more);
+    EXPECT_EQ(answer->response.status, 501) << path << " " << more;
+    EXPECT_THAT(at(answer->json(), "error.message").string(), HasSubstr(form));
+  }
 }
 
 TEST(OpenAi, bodies_that_are_not_the_object_are_refused) {

@@ -332,8 +332,11 @@ TEST_F(ServerTest, an_engine_that_hangs_is_told_of_and_then_ends_it) {
 
 TEST_F(ServerTest, a_lost_file_ends_it_after_last_words) {
   start({.parallel = 1, .speculate = false, .cache_dir = {}});
-  Client stream(port_, completion(50000, true)), waits(port_, completion(5, false));
+  Client stream(port_, completion(50000, true));
   stream.read_until("data: ");
+  Client waits(port_, completion(5, false));  // not before: it might get the place
+  while (ask(get("/metrics")).find("quern_requests_waiting{model=\"tiny\"} 1") == std::string::npos)
+    std::this_thread::sleep_for(5ms);
   file_lost_ = true;
   EXPECT_NE(stream.read_all().find(R"("error":)"), std::string::npos);
   const std::string refused = waits.read_all();

@@ -15,6 +15,8 @@
 namespace quern {
 namespace {
 
+constexpr int kEndless = 20'000;  // tokens: whoever waits for something else has seconds for that
+
 /// Collects what a request is told, for another thread to wait for.
 class Waiting : public RequestListener {
  public:
@@ -56,7 +58,7 @@ class EngineTest : public ::testing::Test {
     const auto folder = testing::golden_model("quant-llama");
     if (folder.empty()) return nullptr;
     options.threads = 2;
-    options.context = 512;
+    options.context = kEndless + 100;
     options.shared_by = 4;
     auto model = LoadedModel::load(folder / "model.Q8_0.gguf", options, [](int64_t, int64_t) { return true; });
     EXPECT_TRUE(model) << model.error().message;
@@ -112,7 +114,7 @@ TEST_F(EngineTest, many_at_once_get_what_generate_gives_one) {
 
 TEST_F(EngineTest, a_cancelled_request_ends_soon_and_holds_nothing) {
   uint64_t id = 0;
-  const auto waiting = submit(request(20, 450), &id);
+  const auto waiting = submit(request(20, kEndless), &id);
   waiting->wait_for_a_token();
   engine_->cancel(id);
   EXPECT_EQ(waiting->wait().finish, FinishReason::cancelled);
@@ -121,7 +123,7 @@ TEST_F(EngineTest, a_cancelled_request_ends_soon_and_holds_nothing) {
 }
 
 TEST_F(EngineTest, a_stopped_engine_ends_everybody_with_the_reason) {
-  const auto running = submit(request(20, 450));
+  const auto running = submit(request(20, kEndless));
   running->wait_for_a_token();
   engine_->stop(make_error(ErrorCode::cancelled, "the server ends"));
   EXPECT_EQ(running->wait().error->message, "the server ends");
@@ -130,7 +132,7 @@ TEST_F(EngineTest, a_stopped_engine_ends_everybody_with_the_reason) {
 
 TEST_F(EngineTest, an_engine_that_goes_ends_its_requests) {
   std::vector<std::shared_ptr<Waiting>> all;
-  for (int i = 0; i < 10; ++i) all.push_back(submit(request(20, 450)));
+  for (int i = 0; i < 10; ++i) all.push_back(submit(request(20, kEndless)));
   engine_.reset();
   for (const auto& w : all) EXPECT_TRUE(w->wait().error);
 }
@@ -140,11 +142,13 @@ TEST_F(EngineTest, a_full_queue_takes_no_more) {
   ASSERT_TRUE(engine) << engine.error().message;
   engine_ = *std::move(engine);
   std::vector<std::shared_ptr<Waiting>> all;
-  for (int i = 0; i < 12; ++i) all.push_back(submit(request(20, 300)));
+  std::vector<uint64_t> ids(12);
+  for (uint64_t& id : ids) all.push_back(submit(request(20, kEndless), &id));
   EXPECT_TRUE(engine_->full());
   Request part = request(20, 4);
   part.goes_on = true;
   const auto goes_on = submit(std::move(part));
+  for (const uint64_t id : ids) engine_->cancel(id);
   int refused = 0;
   for (const auto& w : all) refused += w->wait().error.has_value();
   EXPECT_GE(refused, 7);
@@ -170,7 +174,7 @@ TEST_F(EngineTest, a_closed_engine_lets_go_of_listeners_that_own_it) {
     std::vector<std::weak_ptr<Owner>> owners;
     for (int k = 0; k < 4; ++k) {
       const auto owner = std::make_shared<Owner>(shared);
-      shared->submit(request(20, 450), owner);
+      shared->submit(request(20, kEndless), owner);
       owners.push_back(owner);
     }
     std::this_thread::sleep_for(std::chrono::milliseconds(i));

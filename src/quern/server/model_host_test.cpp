@@ -20,6 +20,8 @@ namespace {
 
 using namespace std::chrono_literals;
 
+constexpr int kEndless = 20'000;  // tokens: whoever waits for something else has seconds for that
+
 /// Waits for the end of a request; holds its model as an answer under way does, until it has ended or longer.
 class Waiting : public RequestListener {
  public:
@@ -85,7 +87,7 @@ class ModelHostTest : public ::testing::Test {
     if (folder.empty()) GTEST_SKIP() << "no golden model";
     file_ = folder / "model.Q4_0.gguf";
     load_.threads = 1;
-    load_.context = 512;
+    load_.context = kEndless + 10;
     auto model = LoadedModel::load(file_, load_, [](int64_t, int64_t) { return true; });
     ASSERT_TRUE(model) << model.error().message;
     one_ = (*model)->model().info().weight_bytes + (*model)->context().state_bytes;
@@ -312,7 +314,7 @@ TEST_F(ModelHostTest, never_unloads_what_is_in_use) {
 
   auto a = *held;
   const auto running = std::make_shared<Waiting>(nullptr);  // nobody but the engine knows of it
-  const uint64_t id = a->submit(request(450), running);
+  const uint64_t id = a->submit(request(kEndless), running);
   ASSERT_TRUE(running->begins());
   const auto other = h->model("c");
   ASSERT_TRUE(other);
@@ -387,7 +389,7 @@ TEST_F(ModelHostTest, a_stopped_host_ends_requests_and_those_that_come_later) {
   const auto a = h->model("a");
   ASSERT_TRUE(a);
   const auto running = std::make_shared<Waiting>(*a);
-  (*a)->submit(request(450), running);
+  (*a)->submit(request(kEndless), running);
   ASSERT_TRUE(running->begins());
   h->stop(make_error(ErrorCode::cancelled, "closing time"));
   EXPECT_EQ(running->end().error->message, "closing time");
@@ -409,7 +411,7 @@ TEST_F(ModelHostTest, goes_while_requests_hold_its_models) {
       auto model = h->model("a");
       ASSERT_TRUE(model);
       const auto waiting = std::make_shared<Waiting>(*model);  // the engine's from here on, and with it the model
-      (*model)->submit(request(450), waiting);
+      (*model)->submit(request(kEndless), waiting);
       requests.push_back(waiting);
     }
     std::this_thread::sleep_for(std::chrono::microseconds(300 * i));
@@ -460,9 +462,9 @@ TEST_F(ModelHostTest, an_engine_that_stays_stuck_is_given_up_and_its_requests_ar
   ASSERT_TRUE(a);
   const auto blocking = std::make_shared<Blocking>();
   const auto beside = std::make_shared<Waiting>(nullptr), waits = std::make_shared<Waiting>(nullptr);
-  (*a)->submit(request(450), blocking);
+  (*a)->submit(request(kEndless), blocking);
   ASSERT_TRUE(blocking->begins());
-  for (const auto& w : {beside, waits}) (*a)->submit(request(450), w);
+  for (const auto& w : {beside, waits}) (*a)->submit(request(kEndless), w);
   ASSERT_TRUE(watch_until(*h, [&] { return h->failure().has_value(); }));
   EXPECT_NE(h->failure()->message.find("model a: "), std::string::npos) << h->failure()->message;
   h->abandon(make_error(ErrorCode::cancelled, "closing time"));
@@ -512,7 +514,7 @@ TEST_F(ModelHostTest, a_model_whose_file_is_written_into_is_not_served_any_more)
   auto a = h->model("a");
   ASSERT_TRUE(a) << a.error().message;
   const auto running = std::make_shared<Waiting>(nullptr);
-  (*a)->submit(request(450), running);
+  (*a)->submit(request(kEndless), running);
   ASSERT_TRUE(running->begins());
   a->reset();
   write_into();

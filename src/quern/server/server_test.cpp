@@ -76,6 +76,8 @@ std::string post(std::string_view path, std::string_view body, std::string_view 
       path, body.size(), lines, body);
 }
 
+constexpr int kEndless = 250'000;  // tokens: the tiny model needs a minute for them
+
 /// Holds up the engine's thread until it is let go.
 class Blocking : public RequestListener {
  public:
@@ -120,7 +122,7 @@ class ServerTest : public ::testing::Test {
   void start(EngineOptions engine = {.parallel = 2, .cache_dir = {}}) {
     HostOptions host;
     host.load.threads = 1;
-    host.load.context = 60000;
+    host.load.context = kEndless + 10;
     host.engine = engine;
     host.silence = silence_;
     host_ = std::make_unique<EngineHost>(std::vector<ModelEntry>(models_), host,
@@ -156,6 +158,12 @@ class ServerTest : public ::testing::Test {
   std::vector<std::string> notes() {
     const std::scoped_lock lock(mutex_);
     return notes_;
+  }
+  /// Returns when a request waits for another's place.
+  void wait_until_one_waits() {
+    for (int i = 0;
+         i < 2000 && ask(get("/metrics")).find("quern_requests_waiting{model=\"tiny\"} 1\n") == std::string::npos; ++i)
+      std::this_thread::sleep_for(5ms);
   }
   static std::string completion(int tokens, bool stream) {
     return post("/v1/completions",
@@ -262,8 +270,10 @@ TEST_F(ServerTest, lets_answers_end) {
 
 TEST_F(ServerTest, tells_answers_that_would_not_end_why_they_do) {
   start({.parallel = 1, .speculate = false, .cache_dir = {}});
-  Client stream(port_, completion(50000, true)), whole(port_, completion(50000, false));
+  Client stream(port_, completion(kEndless, true));
   stream.read_until("data: ");
+  Client whole(port_, completion(kEndless, false));  // not before: it might get the place
+  wait_until_one_waits();
   auto reading = std::async(std::launch::async, [&] { return stream.read_all(); });
   const double seconds = stop();
   EXPECT_GT(seconds, 3);
@@ -303,7 +313,7 @@ TEST_F(ServerTest, a_model_that_loads_keeps_nobody_waiting_but_who_asked_for_it)
 TEST_F(ServerTest, an_engine_that_hangs_is_told_of_and_then_ends_it) {
   silence_ = 1s;
   start({.parallel = 3, .speculate = false, .cache_dir = {}});
-  Client stream(port_, completion(50000, true));
+  Client stream(port_, completion(kEndless, true));
   stream.read_until("data: ");
   auto model = host_->model("tiny");
   ASSERT_TRUE(model);
@@ -332,11 +342,10 @@ TEST_F(ServerTest, an_engine_that_hangs_is_told_of_and_then_ends_it) {
 
 TEST_F(ServerTest, a_lost_file_ends_it_after_last_words) {
   start({.parallel = 1, .speculate = false, .cache_dir = {}});
-  Client stream(port_, completion(50000, true));
+  Client stream(port_, completion(kEndless, true));
   stream.read_until("data: ");
-  Client waits(port_, completion(5, false));  // not before: it might get the place
-  while (ask(get("/metrics")).find("quern_requests_waiting{model=\"tiny\"} 1") == std::string::npos)
-    std::this_thread::sleep_for(5ms);
+  Client waits(port_, completion(5, false));
+  wait_until_one_waits();
   file_lost_ = true;
   EXPECT_NE(stream.read_all().find(R"("error":)"), std::string::npos);
   const std::string refused = waits.read_all();

@@ -3,13 +3,11 @@
 
 #include <algorithm>
 #include <chrono>
-#include <map>
 #include <new>
 #include <system_error>
 #include <thread>
 
 #include "quern/engine/memory.h"
-#include "quern/model/source.h"
 #include "quern/server/metrics.h"
 
 namespace quern {
@@ -58,19 +56,6 @@ std::string_view format_of(const fs::path& path) {
   return folder ? "safetensors" : "gguf";
 }
 
-/// The weight type of most bytes.
-std::string main_type(const ModelSource& source) {
-  std::map<std::string_view, size_t> bytes;
-  if (source.gguf()) {
-    for (const gguf::Tensor& tensor : source.gguf()->tensors())
-      if (tensor.view.type) bytes[tensor.view.type->name] += tensor.view.data.size();
-  } else {
-    for (const safetensors::Tensor& tensor : source.folder()->tensors()) bytes[tensor.dtype] += tensor.view.data.size();
-  }
-  const auto most = std::ranges::max_element(bytes, {}, [](const auto& type) { return type.second; });
-  return most == bytes.end() ? std::string() : std::string(most->first);
-}
-
 void add_counters(EngineFacts& sum, const EngineFacts& more) {
   for (auto member : {&EngineFacts::requests, &EngineFacts::prompt_tokens, &EngineFacts::cached_tokens,
                       &EngineFacts::generated_tokens, &EngineFacts::preemptions, &EngineFacts::steps,
@@ -107,25 +92,38 @@ EngineHost::Slot* EngineHost::find(std::string_view name) {
 
 std::vector<ModelCard> EngineHost::models() {
   std::vector<ModelCard> cards;
-  for (const Slot& slot : slots_) {
+  for (Slot& slot : slots_) {
     ModelCard card;
     card.name = slot.entry.name;
     card.aliases = slot.entry.aliases;
     card.created = file_time(slot.entry.path);  // not under the lock: a disk may take its time
     card.file_bytes = bytes_of(slot.entry.path);
     card.format = format_of(slot.entry.path);
+    read_facts(slot, {card.created, card.file_bytes});
     cards.push_back(std::move(card));
   }
   const std::scoped_lock lock(mutex_);
   for (size_t i = 0; i < cards.size(); ++i) {
-    ModelCard& card = cards[i];
-    card.loaded = slots_[i].loaded;
-    if (!card.loaded) continue;
-    card.architecture = card.loaded->info().architecture;
-    card.file_types = slots_[i].file_types;
-    card.parameters = card.loaded->info().parameters;
+    cards[i].loaded = slots_[i].loaded;
+    cards[i].facts = slots_[i].facts;
   }
   return cards;
+}
+
+/// Of a model that is not in memory, where they are not known of its files as they are.
+void EngineHost::read_facts(Slot& slot, FileState state) {
+  LoadOptions load = options_.load;
+  int64_t room = memory_room(load.memory_budget);
+  {
+    const std::scoped_lock lock(mutex_);
+    if (slot.loaded || slot.facts_of == state) return;
+    if (load.memory_budget <= 0) room += bytes_in_use();  // others go where they must
+  }
+  auto facts = read_model_facts(slot.entry.path, load, room);
+  const std::scoped_lock lock(mutex_);
+  if (slot.loaded) return;
+  slot.facts = facts ? *std::move(facts) : ModelFacts();  // why not is said to who wants to load it
+  slot.facts_of = state;
 }
 
 int64_t EngineHost::bytes_in_use() const {
@@ -216,12 +214,14 @@ Result<std::shared_ptr<ServedModel>> EngineHost::model_of(Slot& slot) {
   if (auto there = loaded()) return there;  // somebody else has loaded it
   std::optional<FileWatch> files;
   QUERN_TRY(auto hosted, load(slot, files));
-  std::string types = main_type(hosted->model().source());
+  ModelFacts facts = facts_of(hosted->model());
+  const FileState state{file_time(slot.entry.path), bytes_of(slot.entry.path)};
   const std::scoped_lock lock(mutex_);
   if (stopped_) hosted->engine().stop(*stopped_);
   slot.loaded = hosted;
   slot.files = std::move(files);
-  slot.file_types = std::move(types);
+  slot.facts = std::move(facts);
+  slot.facts_of = state;
   slot.watchdog = {};
   slot.failure.reset();
   return std::shared_ptr<ServedModel>(std::move(hosted));

@@ -80,12 +80,17 @@ class EngineHost : public ModelHost {
   std::vector<Error> take_errors();
 
  private:
+  struct FileState {
+    int64_t time = -1, bytes = -1;
+    bool operator==(const FileState&) const = default;
+  };
   struct Slot {
     ModelEntry entry;
     std::shared_ptr<HostedModel> loaded;  // null: not in memory
     std::optional<FileWatch> files;       // of what is loaded
-    std::string file_types;               // the same
-    std::vector<Loaded> waiting;          // for it to be loaded: that is under way
+    ModelFacts facts;                     // of its files when they were `facts_of`, whether it is loaded or not
+    FileState facts_of;
+    std::vector<Loaded> waiting;  // for it to be loaded: that is under way
     Watchdog watchdog;
     bool silent = false;
     bool lost = false;  // its file has changed: not served any more
@@ -96,6 +101,7 @@ class EngineHost : public ModelHost {
   };
 
   Slot* find(std::string_view name);
+  void read_facts(Slot& slot, FileState state);
   void load_for_those_who_wait(Slot& slot);
   Result<std::shared_ptr<ServedModel>> model_of(Slot& slot);
   Result<std::shared_ptr<HostedModel>> load(Slot& slot, std::optional<FileWatch>& files);

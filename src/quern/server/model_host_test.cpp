@@ -242,12 +242,32 @@ TEST_F(ModelHostTest, shows_models_that_are_not_loaded) {
   EXPECT_GT(cards[1].created, 0);
   EXPECT_EQ(cards[1].loaded, nullptr);
   EXPECT_EQ(cards[1].format, "gguf");
-  EXPECT_EQ(cards[1].architecture, "");
-  EXPECT_EQ(cards[1].file_types, "");
+  const auto told = [](const ModelFacts& f) {
+    return fmt::format("{} {} {} {} {} {} {} {}", f.architecture, f.main_type, f.parameters, f.n_layer, f.n_embd,
+                       f.n_vocab, f.trained_context_tokens, f.context_tokens);
+  };
+  EXPECT_EQ(cards[1].facts.architecture, "llama");
+  EXPECT_EQ(cards[1].facts.main_type, "Q4_0");
+  EXPECT_GT(cards[1].facts.parameters, 0);
+  EXPECT_EQ(cards[1].facts.context_tokens, load_.context);
+  EXPECT_EQ(loads_, 0);
   ask(*h, "b");
-  EXPECT_EQ(h->models()[1].architecture, "llama");
-  EXPECT_EQ(h->models()[1].file_types, "Q4_0");
-  EXPECT_GT(h->models()[1].parameters, 0);
+  EXPECT_EQ(told(cards[1].facts), told(h->models()[1].facts)) << "as when it is in memory";
+  // Its files hold no template; whether one of ours goes with it is seen when its tokens are read.
+  EXPECT_EQ(cards[1].facts.chat_template, "");
+  EXPECT_NE(h->models()[1].facts.chat_template, "");
+}
+
+TEST_F(ModelHostTest, reads_the_facts_of_files_anew_when_they_change) {
+  const auto copy = std::filesystem::path(::testing::TempDir()) / fmt::format("quern-host-facts-{}", ::getpid());
+  std::ofstream(copy) << "no model";
+  EngineHost h({{"a", copy, {}}}, {.load = load_},
+               [this](const auto& path, const LoadOptions& load) { return this->load(path, load); });
+  EXPECT_EQ(h.models()[0].facts.architecture, "");
+  EXPECT_EQ(h.models()[0].facts.context_tokens, 0);
+  std::filesystem::copy_file(file_, copy, std::filesystem::copy_options::overwrite_existing);
+  EXPECT_EQ(h.models()[0].facts.architecture, "llama");
+  std::filesystem::remove(copy);
 }
 
 TEST_F(ModelHostTest, a_folder_holds_safetensors) {

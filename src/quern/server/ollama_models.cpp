@@ -44,10 +44,10 @@ std::string_view without_latest(std::string_view name) {
 Json ollama_details(const ModelCard& card) {
   return Json::Object{{"parent_model", ""},
                       {"format", card.format},
-                      {"family", card.architecture},
-                      {"families", Json::Array{card.architecture}},
-                      {"parameter_size", parameter_size(card.parameters)},
-                      {"quantization_level", card.file_types}};
+                      {"family", card.facts.architecture},
+                      {"families", Json::Array{card.facts.architecture}},
+                      {"parameter_size", parameter_size(card.facts.parameters)},
+                      {"quantization_level", card.facts.main_type}};
 }
 
 Json ollama_model_object(const ModelCard& card) {

@@ -11,6 +11,7 @@
 #include "quern/base/json.h"
 #include "quern/base/result.h"
 #include "quern/server/call.h"
+#include "quern/server/model_facts.h"
 #include "quern/server/request_queue.h"
 #include "quern/server/served_model.h"
 
@@ -22,10 +23,9 @@ struct ModelCard {
   std::vector<std::string> aliases;
   int64_t created = 0;  ///< seconds since 1970: the file's time
   int64_t file_bytes = 0;
-  std::string format = "gguf";           ///< of its files; "safetensors" of a folder
-  std::shared_ptr<ServedModel> loaded;   ///< null: not in memory now
-  std::string architecture, file_types;  ///< "llama", "Q4_K"; empty where unknown
-  int64_t parameters = 0;
+  std::string format = "gguf";          ///< of its files; "safetensors" of a folder
+  std::shared_ptr<ServedModel> loaded;  ///< null: not in memory now
+  ModelFacts facts;                     ///< empty and zero where its files cannot be read
 };
 
 /// The models of a server by name. Any thread.

@@ -74,6 +74,7 @@ class FakeModel : public ServedModel {
   int64_t context = 1000;
   bool at_once = true;  ///< requests run within `submit`; else when `step` and `run` are called
   std::optional<Error> error;
+  bool queue_full = false;
   bool has_template = true;
   GenerationDefaults advice;
 
@@ -89,6 +90,7 @@ class FakeModel : public ServedModel {
   const GenerationDefaults& defaults() const override { return advice; }
   const ModelInfo& info() const override { return info_; }
   int64_t context_tokens() const override { return context; }
+  bool full() const override { return queue_full; }
 
   uint64_t submit(Request request, std::shared_ptr<RequestListener> listener) override {
     requests.push_back(request);
@@ -293,9 +295,15 @@ class FakeHost : public ModelHost {
              .created = 1700000000,
              .file_bytes = 1000,
              .loaded = model_,
-             .architecture = "test",
-             .file_types = "Q4_K",
-             .parameters = 1234}};
+             .facts = {.architecture = "test",
+                       .main_type = "Q4_K",
+                       .parameters = 1234,
+                       .n_layer = 2,
+                       .n_embd = model_->info().n_embd,
+                       .n_vocab = model_->info().n_vocab,
+                       .trained_context_tokens = model_->info().context_length,
+                       .context_tokens = model_->context,
+                       .chat_template = model_->has_template ? std::string(kTestTemplate) : std::string()}}};
   }
   Result<std::shared_ptr<ServedModel>> model(std::string_view name) override {
     asked = name;

@@ -17,25 +17,19 @@ constexpr auto kFields = std::to_array<FieldSpec>({
 
 /// Facts under the names that model files have for them. The context is that of one request here, whatever the model
 /// was trained for: clients cut their prompts by it.
-Json model_info(const ModelCard& card) {
-  Json info = Json::Object{{"general.architecture", card.architecture}, {"general.parameter_count", card.parameters}};
-  if (!card.loaded) return info;
-  const ModelInfo& facts = card.loaded->info();
-  info.set(card.architecture + ".context_length", card.loaded->context_tokens());
-  info.set(card.architecture + ".embedding_length", facts.n_embd);
-  info.set(card.architecture + ".block_count", facts.n_layer);
+Json model_info(const ModelFacts& facts) {
+  Json info = Json::Object{{"general.architecture", facts.architecture}, {"general.parameter_count", facts.parameters}};
+  if (facts.context_tokens > 0) info.set(facts.architecture + ".context_length", facts.context_tokens);
+  if (facts.n_embd == 0) return info;
+  info.set(facts.architecture + ".embedding_length", facts.n_embd);
+  info.set(facts.architecture + ".block_count", facts.n_layer);
   return info;
 }
 
-std::string template_text(const ModelCard& card) {
-  const auto found = card.loaded ? card.loaded->chat_template() : nullptr;
-  return found && *found ? (*found)->source() : std::string();
-}
-
-Json capabilities(const ModelCard& card, std::string_view chat_template) {
+Json capabilities(const ModelCard& card) {
   Json::Array out{"completion"};
   if (card.loaded && fill_in_ids(card.loaded->tokenizer(), {}, "suffix")) out.push_back("insert");
-  if (chat_template.find("<think>") != chat_template.npos) out.push_back("thinking");
+  if (card.facts.chat_template.find("<think>") != std::string::npos) out.push_back("thinking");
   return out;
 }
 
@@ -49,15 +43,14 @@ void handle(Exchange exchange, Services& services) {
     return write_error(*exchange.writer, exchange.http.path,
                        make_error(ErrorCode::not_found, "model: expected one of /api/tags, found {}",
                                   name ? found_text(*name) : "nothing"));
-  const std::string chat_template = template_text(*card);
   Json object = ollama_model_object(*card);
   HttpResponse response;
   response.body = Json(Json::Object{{"modelfile", ""},
                                     {"parameters", ""},
-                                    {"template", chat_template},
+                                    {"template", card->facts.chat_template},
                                     {"details", ollama_details(*card)},
-                                    {"model_info", model_info(*card)},
-                                    {"capabilities", capabilities(*card, chat_template)},
+                                    {"model_info", model_info(card->facts)},
+                                    {"capabilities", capabilities(*card)},
                                     {"modified_at", *object.find("modified_at")}})
                       .dump();
   exchange.writer->respond(std::move(response));

@@ -34,10 +34,12 @@ class Diary : public AnswerWriter {
                                 end.usage.completion_tokens, end.reasoning_tokens));
   }
   void fail(const Refusal& refusal) override {
+    status = status_of(refusal);
     lines.push_back(fmt::format("fail {}: {}", error_name(refusal.error.code), refusal.error.message));
   }
   std::vector<std::string> lines;
   std::vector<Usage> usages;  // of the choices as they ended
+  int status = 200;
 };
 
 struct Stage {
@@ -125,6 +127,22 @@ TEST(Call, says_it_is_alive_while_nothing_comes) {
   std::this_thread::sleep_for(std::chrono::milliseconds(420));
   stage.loop.pass_time();
   EXPECT_EQ(stage.diary->lines.size(), n);
+}
+
+TEST(Call, is_turned_away_by_a_full_queue_before_it_begins_or_not_at_all) {
+  Stage full;
+  full.model->queue_full = true;
+  full.start(of_ids({{1, 2, 3}}));
+  EXPECT_TRUE(full.model->requests.empty());
+  EXPECT_EQ(full.diary->lines.size(), 1U);
+  EXPECT_EQ(full.diary->status, 429);
+
+  Stage stage;
+  Call call = of_ids({{1, 2}, {3}});
+  call.n = 2;
+  stage.start(std::move(call));
+  EXPECT_EQ(stage.model->requests.size(), 4U);
+  for (const Request& request : stage.model->requests) EXPECT_TRUE(request.goes_on) << "the queue may be full by now";
 }
 
 TEST(Call, a_long_list_of_prompts_never_fills_the_queue_of_an_engine) {

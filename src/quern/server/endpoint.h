@@ -33,7 +33,7 @@ struct Endpoint {
   std::string_view summary;
   std::span<const FieldSpec> fields;  ///< of the body; empty: it takes none
   /// Runs on a thread that may take its time. Errors: `write_error` in the dialect's shape.
-  void (*handle)(Exchange exchange, Services& services);
+  void (*handle)(Exchange&& exchange, Services& services);
   bool quick = false;  ///< it runs on the server's thread instead, at once, however busy the others are
   /// Whether a body, checked, needs the model that its field "model" names: it begins when that is in memory.
   bool (*loads)(const Json& body) = [](const Json&) { return true; };

@@ -372,7 +372,9 @@ class TestServer {
     loop.run();
     return writer;
   }
-  std::shared_ptr<TestWriter> post(std::string_view path, std::string body) { return call("POST", path, body); }
+  std::shared_ptr<TestWriter> post(std::string_view path, std::string body) {
+    return call("POST", path, std::move(body));
+  }
 
   TestLoop loop;
   std::shared_ptr<FakeModel> model;

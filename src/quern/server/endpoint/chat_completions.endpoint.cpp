@@ -85,7 +85,7 @@ std::shared_ptr<AnswerWriter> answer_of(const Exchange& exchange, const Call& ca
                       .logprobs = call.settings.top_logprobs >= 0});
 }
 
-void handle(Exchange exchange, Services& services) { open_call(exchange, services, call_of, answer_of); }
+void handle(Exchange&& exchange, Services& services) { open_call(exchange, services, call_of, answer_of); }
 
 }  // namespace
 

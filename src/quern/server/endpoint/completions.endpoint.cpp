@@ -107,7 +107,7 @@ std::shared_ptr<AnswerWriter> answer_of(const Exchange& exchange, const Call& ca
   return completion_answer(model, exchange.writer, std::move(options));
 }
 
-void handle(Exchange exchange, Services& services) { open_call(exchange, services, call_of, answer_of); }
+void handle(Exchange&& exchange, Services& services) { open_call(exchange, services, call_of, answer_of); }
 
 }  // namespace
 

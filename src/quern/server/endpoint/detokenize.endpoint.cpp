@@ -32,7 +32,7 @@ std::string text_of(const Tokenizer& tokenizer, const std::vector<TokenId>& ids)
   return text;
 }
 
-void handle(Exchange exchange, Services& services) {
+void handle(Exchange&& exchange, Services& services) {
   const auto model = named_model(exchange.body, services.models);
   if (!model) return write_error(*exchange.writer, exchange.http.path, model.error());
   const auto ids = checked_ids(field(exchange.body, "tokens")->array(), **model, "tokens");

@@ -71,7 +71,7 @@ std::shared_ptr<AnswerWriter> answer_of(const Exchange& exchange, const Call& /*
       base64 ? base64_json : vector_json);
 }
 
-void handle(Exchange exchange, Services& services) { open_call(exchange, services, call_of, answer_of); }
+void handle(Exchange&& exchange, Services& services) { open_call(exchange, services, call_of, answer_of); }
 
 }  // namespace
 

@@ -5,7 +5,7 @@
 namespace quern {
 namespace {
 
-void handle(Exchange exchange, Services& services) {
+void handle(Exchange&& exchange, Services& services) {
   const bool healthy = services.models.healthy();
   HttpResponse response;
   response.status = healthy ? 200 : 503;

@@ -53,7 +53,7 @@ Result<Call> call_of(const Json& body, const ServedModel& model, std::string_vie
   return call;
 }
 
-void handle(Exchange exchange, Services& services) { open_call(exchange, services, call_of, llama_answer); }
+void handle(Exchange&& exchange, Services& services) { open_call(exchange, services, call_of, llama_answer); }
 
 }  // namespace
 

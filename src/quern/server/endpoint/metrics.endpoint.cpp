@@ -5,7 +5,7 @@
 namespace quern {
 namespace {
 
-void handle(Exchange exchange, Services& services) {
+void handle(Exchange&& exchange, Services& services) {
   exchange.writer->respond(
       {.content_type = "text/plain; version=0.0.4; charset=utf-8", .body = services.models.metrics()});
 }

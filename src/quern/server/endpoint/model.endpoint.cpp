@@ -9,7 +9,7 @@
 namespace quern {
 namespace {
 
-void handle(Exchange exchange, Services& services) {
+void handle(Exchange&& exchange, Services& services) {
   for (const ModelCard& card : services.models.models())
     if (card.name == exchange.tail ||
         std::find(card.aliases.begin(), card.aliases.end(), exchange.tail) != card.aliases.end())

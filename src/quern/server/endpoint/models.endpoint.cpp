@@ -5,7 +5,7 @@
 namespace quern {
 namespace {
 
-void handle(Exchange exchange, Services& services) {
+void handle(Exchange&& exchange, Services& services) {
   Json::Array cards;
   for (const ModelCard& card : services.models.models()) cards.push_back(model_json(card));
   exchange.writer->respond({.body = Json(Json::Object{{"object", "list"}, {"data", std::move(cards)}}).dump()});

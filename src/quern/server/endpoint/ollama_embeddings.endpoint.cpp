@@ -40,7 +40,7 @@ Status answer(const Exchange& exchange, Services& services) {
   return {};
 }
 
-void handle(Exchange exchange, Services& services) {
+void handle(Exchange&& exchange, Services& services) {
   if (Status done = answer(exchange, services); !done) write_error(*exchange.writer, exchange.http.path, done.error());
 }
 

@@ -10,7 +10,7 @@ namespace {
 /// A model stays until another needs its room: a time that does not come soon, for clients that show one.
 constexpr std::chrono::hours kStays{24 * 365};
 
-void handle(Exchange exchange, Services& services) {
+void handle(Exchange&& exchange, Services& services) {
   Json::Array models;
   for (const ModelCard& card : services.models.models()) {
     if (!card.loaded) continue;

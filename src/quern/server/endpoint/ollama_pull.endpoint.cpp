@@ -19,7 +19,7 @@ constexpr auto kFields = std::to_array<FieldSpec>({
 
 /// A server fetches nothing: a model that is here has been pulled, another one is for `quern pull`. Any name, as
 /// elsewhere where there is one model, would not do: the client asked for that very model.
-void handle(Exchange exchange, Services& services) {
+void handle(Exchange&& exchange, Services& services) {
   const Json* name = field(exchange.body, "model");
   if (!name) name = field(exchange.body, "name");
   if (!find_card(services.models.models(), name ? name->string() : ""))

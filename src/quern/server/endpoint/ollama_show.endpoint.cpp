@@ -33,7 +33,7 @@ Json capabilities(const ModelCard& card) {
   return out;
 }
 
-void handle(Exchange exchange, Services& services) {
+void handle(Exchange&& exchange, Services& services) {
   const Json* name = field(exchange.body, "model");
   if (!name) name = field(exchange.body, "name");
   const std::vector<ModelCard> cards = services.models.models();

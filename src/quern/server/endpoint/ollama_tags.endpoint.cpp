@@ -6,7 +6,7 @@
 namespace quern {
 namespace {
 
-void handle(Exchange exchange, Services& services) {
+void handle(Exchange&& exchange, Services& services) {
   Json::Array models;
   for (const ModelCard& card : services.models.models()) models.push_back(ollama_model_object(card));
   HttpResponse response;

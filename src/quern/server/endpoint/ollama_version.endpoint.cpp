@@ -6,7 +6,7 @@
 namespace quern {
 namespace {
 
-void handle(Exchange exchange, Services& services) {
+void handle(Exchange&& exchange, Services& services) {
   HttpResponse response;
   response.body = Json(Json::Object{{"version", kOllamaVersion}, {"quern", services.version}}).dump();
   exchange.writer->respond(std::move(response));

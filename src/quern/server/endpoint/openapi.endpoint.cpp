@@ -148,7 +148,7 @@ Json document(std::string_view version) {
        Json::Array{Json::Object{}, Json::Object{{"bearer", Json::Array{}}}, Json::Object{{"key", Json::Array{}}}}}};
 }
 
-void handle(Exchange exchange, Services& services) {
+void handle(Exchange&& exchange, Services& services) {
   exchange.writer->respond({.body = document(services.version).dump()});
 }
 

@@ -6,7 +6,7 @@
 namespace quern {
 namespace {
 
-void handle(Exchange exchange, Services& services) {
+void handle(Exchange&& exchange, Services& services) {
   auto misses = services.models.prefix_misses(exchange.owner);
   if (!misses)
     return write_error(

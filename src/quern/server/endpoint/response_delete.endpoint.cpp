@@ -5,7 +5,7 @@
 namespace quern {
 namespace {
 
-void handle(Exchange exchange, Services& services) {
+void handle(Exchange&& exchange, Services& services) {
   if (!services.responses.remove(exchange.owner, exchange.tail))
     return write_error(*exchange.writer, exchange.http.path,
                        make_error(ErrorCode::not_found, "response_id: expected a stored response, found no {}",

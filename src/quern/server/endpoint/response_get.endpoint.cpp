@@ -5,7 +5,7 @@
 namespace quern {
 namespace {
 
-void handle(Exchange exchange, Services& services) {
+void handle(Exchange&& exchange, Services& services) {
   const auto record = services.responses.get(exchange.owner, exchange.tail);
   const Json* response = record ? field(*record, "response") : nullptr;
   if (!response)

@@ -68,7 +68,7 @@ Result<Json> list(const Exchange& exchange, Services& services) {
   return page(items->array(), exchange.http.query);
 }
 
-void handle(Exchange exchange, Services& services) {
+void handle(Exchange&& exchange, Services& services) {
   const auto found = list(exchange, services);
   if (!found) return write_error(*exchange.writer, exchange.http.path, found.error());
   HttpResponse answer;

@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 #include <cstdlib>
+#include <utility>
 
 #include "quern/server/answer_facts.h"
 #include "quern/server/endpoint.h"
@@ -13,7 +14,7 @@ namespace {
 
 Json member_or(const Json& body, std::string_view name, Json otherwise) {
   const Json* value = field(body, name);
-  return value ? *value : otherwise;
+  return value ? *value : std::move(otherwise);
 }
 
 /// The float as the shortest number that is the same float: 0.7, not 0.699999988.
@@ -77,7 +78,7 @@ Status answer(const Exchange& exchange, Services& services) {
   return {};
 }
 
-void handle(Exchange exchange, Services& services) {
+void handle(Exchange&& exchange, Services& services) {
   if (Status done = answer(exchange, services); !done) write_error(*exchange.writer, exchange.http.path, done.error());
 }
 

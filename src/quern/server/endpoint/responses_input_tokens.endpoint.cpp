@@ -16,7 +16,7 @@ Result<int64_t> count(const Exchange& exchange, Services& services) {
   return static_cast<int64_t>(rendered.ids.size());
 }
 
-void handle(Exchange exchange, Services& services) {
+void handle(Exchange&& exchange, Services& services) {
   const auto tokens = count(exchange, services);
   if (!tokens) return write_error(*exchange.writer, exchange.http.path, tokens.error());
   HttpResponse response;

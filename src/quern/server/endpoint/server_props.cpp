@@ -18,7 +18,7 @@ Json model_props(const ServedModel& model) {
 
 }  // namespace
 
-void answer_props(Exchange exchange, Services& services) {
+void answer_props(Exchange&& exchange, Services& services) {
   Json out(Json::Object{});
   for (const ModelCard& card : services.models.models())
     if (card.loaded) {

@@ -7,6 +7,6 @@ namespace quern {
 
 /// GET /props and /v1/props, llama.cpp's: what clients ask of a server before they use it. Of the first model that is
 /// in memory.
-void answer_props(Exchange exchange, Services& services);
+void answer_props(Exchange&& exchange, Services& services);
 
 }  // namespace quern

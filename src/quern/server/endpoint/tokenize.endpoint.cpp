@@ -14,7 +14,7 @@ constexpr auto kFields = std::to_array<FieldSpec>({
     {.name = "parse_special", .type = FieldType::boolean, .help = "Recognise control tokens in the text."},
 });
 
-void handle(Exchange exchange, Services& services) {
+void handle(Exchange&& exchange, Services& services) {
   const auto model = named_model(exchange.body, services.models);
   if (!model) return write_error(*exchange.writer, exchange.http.path, model.error());
   Json::Array ids;

@@ -70,7 +70,8 @@ TEST_F(HttpServerTest, waits_without_spinning_when_files_run_out) {
 TEST_F(HttpServerTest, runs_tasks_in_order) {
   start();
   std::vector<int> order;
-  std::promise<void> done;
+  std::promise<void> posted, done;
+  server_->post([&] { posted.get_future().wait(); });  // or the first task could run before the others are there
   server_->post_after(60ms, [&] { order.push_back(5), done.set_value(); });
   server_->post_after(30ms, [&] { order.push_back(4); });
   server_->post([&] {
@@ -82,6 +83,7 @@ TEST_F(HttpServerTest, runs_tasks_in_order) {
     throw std::bad_alloc();  // ends this task and no other
   });
   server_->post([&] { order.push_back(2); });
+  posted.set_value();
   done.get_future().wait();
   EXPECT_EQ(order, (std::vector<int>{0, 1, 2, 3, 4, 5}));
 }

@@ -85,19 +85,24 @@ const int ${suffix}_table_size = sizeof(${suffix}_table) / sizeof(${suffix}_tabl
   target_sources(quern_${folder} PRIVATE ${out})
 endfunction()
 
-# quern_kernels(FOLDER): compiles FOLDER's *.kernel.cpp once per instruction set, in namespace quern::<level>.
+# quern_kernels(FOLDER): compiles FOLDER's *.kernel.cpp once per instruction set, in namespace quern::<level>. What CPUs with
+# avx512 may lack is apart: *.avx512_bf16.kernel.cpp, in namespace quern::avx512_bf16.
 function(quern_kernels folder)
   file(GLOB kernels CONFIGURE_DEPENDS ${CMAKE_CURRENT_SOURCE_DIR}/${folder}/*.kernel.cpp)
+  set(bf16_kernels ${kernels})
+  list(FILTER kernels EXCLUDE REGEX "\\.avx512_bf16\\.kernel\\.cpp$")
+  list(FILTER bf16_kernels INCLUDE REGEX "\\.avx512_bf16\\.kernel\\.cpp$")
   if(CMAKE_SYSTEM_PROCESSOR MATCHES "x86_64|AMD64")
-    set(levels x86_64_v2 avx2 avx_vnni avx512)
+    set(levels x86_64_v2 avx2 avx_vnni avx512 avx512_bf16)
   else()
     set(levels neon)
   endif()
   set(flags_x86_64_v2 -march=x86-64-v2)
   set(flags_avx2 -mavx2 -mfma -mf16c -mbmi2)
   set(flags_avx_vnni ${flags_avx2} -mavxvnni)
-  set(flags_avx512 -mavx512f -mavx512bw -mavx512dq -mavx512vl -mavx512vnni -mavx512bf16 -mavx2 -mfma -mf16c -mbmi2
+  set(flags_avx512 -mavx512f -mavx512bw -mavx512dq -mavx512vl -mavx512vnni -mavx2 -mfma -mf16c -mbmi2
                    -mprefer-vector-width=512)
+  set(flags_avx512_bf16 ${flags_avx512} -mavx512bf16)
   set(flags_neon -march=armv8.2-a+dotprod+fp16)
   # The kernels of a debug build are optimised all the same: without it the tests take minutes.
   set(optimisation -O2)
@@ -113,11 +118,17 @@ function(quern_kernels folder)
     set_property(SOURCE ${folder}/matmul.kernel.cpp PROPERTY COMPILE_OPTIONS ${few_checks})
   endif()
   foreach(level IN LISTS levels)
-    add_library(quern_${folder}_${level} OBJECT ${kernels})
+    set(sources ${kernels})
+    if(level STREQUAL "avx512_bf16")
+      set(sources ${bf16_kernels})
+    endif()
+    add_library(quern_${folder}_${level} OBJECT ${sources})
     target_include_directories(quern_${folder}_${level} PRIVATE ${PROJECT_SOURCE_DIR}/src)
     target_compile_definitions(quern_${folder}_${level} PRIVATE QUERN_ISA=${level} QUERN_ISA_${level}=1)
     if(level STREQUAL "avx_vnni")  # its floats are those of avx2
       target_compile_definitions(quern_${folder}_${level} PRIVATE QUERN_ISA_avx2=1)
+    elseif(level STREQUAL "avx512_bf16")  # all but its products are avx512's
+      target_compile_definitions(quern_${folder}_${level} PRIVATE QUERN_ISA_avx512=1)
     endif()
     target_compile_options(quern_${folder}_${level} PRIVATE ${flags_${level}} ${optimisation} -fno-lto -fno-exceptions -fno-math-errno)
     target_link_libraries(quern_${folder}_${level} PRIVATE quern_options)

@@ -200,7 +200,7 @@ class Spills(unittest.TestCase):
         problems, objects = [], 0
         for path in pathlib.Path(os.environ["QUERN_ISA_OBJECTS"]).read_text().split():
             level, kernel = re.search(r"quern_[a-z]+_(\w+)\.dir.*?(\w+)\.kernel\.cpp", path).groups()
-            if kernel not in MULTIPLY[level]:
+            if kernel not in MULTIPLY.get(level, {}):  # avx512_bf16 has attention alone
                 continue
             objects += 1
             objdump = run("objdump", "-d", "-C", "--no-show-raw-insn", path)

@@ -58,7 +58,15 @@ struct AttentionKernels {
   /// The part's layout: KvLayout of ops. A token's elements are written whole, nothing of other tokens changes.
   void (*store_keys[kKvFormats])(const KvRows&);
   void (*store_values[kKvFormats])(const KvRows&);
-  /// bfloat16 with AttentionForm::bf16, or null.
+  /// bfloat16 with AttentionForm::bf16, or null: of keys of at most kPairedKeyWidth columns, all else as `attend`.
+  void (*attend_bf16)(const AttentionTile&);
+};
+
+/// Keys up to that wide are multiplied as pairs of bfloat16: queries of a tile, rounded, fit the stack.
+inline constexpr int kPairedKeyWidth = 256;
+
+/// Attention by products of pairs, which not all CPUs of a level have.
+struct PairedAttentionKernels {
   void (*attend_bf16)(const AttentionTile&);
 };
 

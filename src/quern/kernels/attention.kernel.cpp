@@ -1,7 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "quern/kernels/attention.h"
 
-#include "quern/kernels/attention_pairs.h"
 #include "quern/kernels/attention_rows.h"
 #include "quern/kernels/attention_store.h"
 #include "quern/kernels/simd.h"
@@ -273,12 +272,25 @@ void attend(const AttentionTile& tile) {
   });
 }
 
-#if defined(QUERN_ISA_avx512)
-void attend_bf16(const AttentionTile& tile) {
-  if (tile.key_width > kPairedWidth) return attend<uint16_t>(tile);
-  attend_pairs(tile);
+/// What `Rows::finish` makes, from the results of pieces.
+void merge(const AttentionTile& tile) {
+  for (int r = 0; r < tile.tokens * tile.heads; ++r) {
+    const int64_t position = tile.position + r / tile.heads, oldest = oldest_seen(tile, position) / kAttentionPiece;
+    float* out = row_out(tile, r);
+    Softmax softmax;
+    for (int64_t piece = oldest; piece <= position / kAttentionPiece; ++piece) {
+      const float* result = row_result(tile, piece, r);
+      const float* values = result + kPieceValues;
+      if (piece == oldest) {
+        softmax = {result[0], result[1]};
+        for (int c = 0; c < tile.value_width; ++c) out[c] = values[c];
+      } else {
+        merge_piece(out, softmax, values, {result[0], result[1]}, tile.value_width);
+      }
+    }
+    finish_row(out, softmax, row_sink(tile, r), tile.value_width);
+  }
 }
-#endif
 
 }  // namespace
 
@@ -288,11 +300,7 @@ const AttentionKernels attention_kernels = {
     merge,
     {store_keys_f32, store_keys_bf16, store_keys_int8},
     {store_values_f32, store_values_bf16, store_values_int8},
-#if defined(QUERN_ISA_avx512)
-    attend_bf16,
-#else
     nullptr,
-#endif
 };
 
 }  // namespace quern::QUERN_ISA

@@ -234,26 +234,6 @@ inline void Rows::finish(const AttentionTile& tile) {
   for (int r = 0; r < count; ++r) finish_row(row_out(tile, r), before_[r], row_sink(tile, r), tile.value_width);
 }
 
-/// The same from the results of pieces.
-void merge(const AttentionTile& tile) {
-  for (int r = 0; r < tile.tokens * tile.heads; ++r) {
-    const int64_t position = tile.position + r / tile.heads, oldest = oldest_seen(tile, position) / kAttentionPiece;
-    float* out = row_out(tile, r);
-    Softmax softmax;
-    for (int64_t piece = oldest; piece <= position / kAttentionPiece; ++piece) {
-      const float* result = row_result(tile, piece, r);
-      const float* values = result + kPieceValues;
-      if (piece == oldest) {
-        softmax = {result[0], result[1]};
-        for (int c = 0; c < tile.value_width; ++c) out[c] = values[c];
-      } else {
-        merge_piece(out, softmax, values, {result[0], result[1]}, tile.value_width);
-      }
-    }
-    finish_row(out, softmax, row_sink(tile, r), tile.value_width);
-  }
-}
-
 /// Walks the tile's pieces, or its one, oldest first, and in each the blocks that a row sees: visit(first position, its
 /// page, the next block's page or null).
 template <typename Visit>

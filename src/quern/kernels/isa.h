@@ -11,7 +11,7 @@ namespace quern {
 /// Instruction-set levels that kernels are compiled for, in rising order on one architecture.
 enum class Isa { x86_64_v2, avx2, avx_vnni, avx512, neon };
 
-/// "x86-64-v2", "avx2", "avx-vnni" (AVX2 and its form of VNNI), "avx512" (with VNNI and BF16), "neon".
+/// "x86-64-v2", "avx2", "avx-vnni" (AVX2 and its form of VNNI), "avx512" (with VNNI), "neon".
 std::string_view isa_name(Isa isa);
 
 /// The level of that name, if this binary has it and this CPU and operating system can run it; else an error that

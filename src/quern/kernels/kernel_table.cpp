@@ -36,6 +36,9 @@ QUERN_LEVEL(x86_64_v2)
 QUERN_LEVEL(avx2)
 QUERN_LEVEL(avx_vnni)
 QUERN_LEVEL(avx512)
+namespace avx512_bf16 {
+extern const PairedAttentionKernels paired_attention_kernels;
+}
 #else
 QUERN_LEVEL(neon)
 #endif
@@ -67,27 +70,47 @@ const KernelTable& level_table(Isa isa) {
 
 std::string_view attention_form_name(AttentionForm form) { return form == AttentionForm::bf16 ? "bf16" : "f32"; }
 
+namespace {
+/// Whether this CPU and the operating system multiply pairs of bfloat16: not all do that run avx512.
+bool has_bf16_products([[maybe_unused]] Isa isa) {
+#if defined(__x86_64__)
+  __builtin_cpu_init();
+  return isa == Isa::avx512 && __builtin_cpu_supports("avx512bf16");
+#else
+  return false;
+#endif
+}
+}  // namespace
+
 AttentionForm best_attention_form(Isa isa) {
 #if defined(__x86_64__)
-  if (isa == Isa::avx512 && __builtin_cpu_is("amd")) return AttentionForm::bf16;
+  if (has_bf16_products(isa) && __builtin_cpu_is("amd")) return AttentionForm::bf16;
 #endif
   return AttentionForm::f32;
 }
 
 const std::vector<AttentionForm>& attention_forms(Isa isa) {
   static const std::vector<AttentionForm> one = {AttentionForm::f32}, both = {AttentionForm::f32, AttentionForm::bf16};
-  return isa == Isa::avx512 ? both : one;
+  return has_bf16_products(isa) ? both : one;
 }
 
 const KernelTable& kernel_table(Isa isa, AttentionForm form) {
   if (form == AttentionForm::f32) return level_table(isa);
-  static const KernelTable bf16 = [&] {
-    KernelTable table = level_table(Isa::avx512);
-    table.attention_form = AttentionForm::bf16;
-    return table;
+  QUERN_CHECK(has_bf16_products(isa), "attention in bfloat16 needs AVX512_BF16");
+  static const AttentionKernels attention = [] {
+    AttentionKernels kernels = *level_table(Isa::avx512).attention;
+#if defined(__x86_64__)
+    kernels.attend_bf16 = avx512_bf16::paired_attention_kernels.attend_bf16;
+#endif
+    return kernels;
   }();
-  QUERN_CHECK(isa == Isa::avx512, "attention in bfloat16 needs avx512");
-  return bf16;
+  static const KernelTable table = [] {
+    KernelTable bf16 = level_table(Isa::avx512);
+    bf16.attention_form = AttentionForm::bf16;
+    bf16.attention = &attention;
+    return bf16;
+  }();
+  return table;
 }
 
 const KernelTable& kernel_table(Isa isa) { return kernel_table(isa, best_attention_form(isa)); }

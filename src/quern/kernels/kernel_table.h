@@ -14,7 +14,7 @@ struct DeltaKernels;        // kernels/delta.h: causal convolution, delta rule
 struct LimitKernels;        // kernels/limits.h: what a machine can do at most
 
 /// How attention multiplies where keys and values are bfloat16: as float32, or queries and weights as bfloat16 too
-/// (only with avx512).
+/// (avx512 with BF16).
 enum class AttentionForm { f32, bf16 };
 std::string_view attention_form_name(AttentionForm form);
 
@@ -35,7 +35,7 @@ struct KernelTable {
 /// pairs per cycle against 2 x 16 products), at half of it on Intel's. Measuring would be no better, and the bits of a
 /// text would depend on it.
 AttentionForm best_attention_form(Isa isa);
-/// f32, and bf16 where the level has it.
+/// f32, and bf16 where this CPU has it with the level.
 const std::vector<AttentionForm>& attention_forms(Isa isa);
 
 /// The table of a level that `usable_isas` lists, with the best form of attention or the given one.

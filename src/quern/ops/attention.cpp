@@ -209,9 +209,10 @@ void attention(const Worker& worker, const KernelTable& kernels, const Attention
   int64_t results = 0, tiles = 0;  // split so far
   for_each_tile(args, parts, [&](const Tile& tile) {
     const KvLayout& layout = tile.run.kv.layout;
-    const auto attend = attention_form(kernels, layout.type) == AttentionForm::bf16
-                            ? kernels.attention->attend_bf16
-                            : kernels.attention->attend[static_cast<int>(layout.type)];
+    const bool paired =
+        attention_form(kernels, layout.type) == AttentionForm::bf16 && layout.key_width <= kPairedKeyWidth;
+    const auto attend =
+        paired ? kernels.attention->attend_bf16 : kernels.attention->attend[static_cast<int>(layout.type)];
     AttentionTile part = kernel_tile(args, tile);
     const Pieces pieces = tile.pieces();
     if (!split || pieces.count() == 1) {

@@ -1,18 +1,16 @@
 // SPDX-License-Identifier: Apache-2.0
-#pragma once
 
-// Attention on bfloat16 by products of pairs (VDPBF16PS), for attention.kernel.cpp only: queries and weights are
-// rounded to bfloat16, sums are float32. Twice the products per cycle of float32 where a CPU runs it at full rate.
+// Attention on bfloat16 by products of pairs (VDPBF16PS): queries and weights are rounded to bfloat16, sums are
+// float32. Twice the products per cycle of float32 where a CPU runs it at full rate. Apart from the level avx512,
+// because CPUs with that level may lack the instruction.
 
-#if defined(QUERN_ISA_avx512)
+#include "quern/kernels/attention.h"
 
 #include "quern/kernels/attention_rows.h"
 
 namespace quern::QUERN_ISA {
 namespace {
 
-// Queries up to that wide fit the stack, rounded; wider heads stay with float32 however few rows they have.
-constexpr int kPairedWidth = 256;
 constexpr int kPairs = kBlock / 2;  // of tokens in a block
 
 QUERN_INLINE __m512 multiply_pairs(__m512 sum, __m512i a, uint32_t b) {
@@ -150,7 +148,7 @@ void mix_pair_group(Rows& rows, int first, int n, const uint16_t* values, int wi
 }
 
 void attend_pairs(const AttentionTile& tile) {
-  alignas(64) uint32_t q[kAttentionRows * kPairedWidth / 2];
+  alignas(64) uint32_t q[kAttentionRows * kPairedKeyWidth / 2];
   alignas(64) float scores[kAttentionRows * kBlock];
   alignas(64) uint32_t p[kAttentionRows * kPairs];
   const uint32_t* q_row[kAttentionRows];
@@ -184,6 +182,8 @@ void attend_pairs(const AttentionTile& tile) {
 }
 
 }  // namespace
-}  // namespace quern::QUERN_ISA
 
-#endif
+extern const PairedAttentionKernels paired_attention_kernels;
+const PairedAttentionKernels paired_attention_kernels = {attend_pairs};
+
+}  // namespace quern::QUERN_ISA

@@ -1,0 +1,30 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "quern/kernels/kernel_table.h"
+
+#include <gtest/gtest.h>
+
+#include <algorithm>
+
+#include "quern/kernels/attention.h"
+
+namespace quern {
+namespace {
+
+TEST(KernelTable, has_attention_in_every_form_that_the_cpu_has) {
+  for (const Isa isa : usable_isas()) {
+    const auto& forms = attention_forms(isa);
+    EXPECT_NE(std::ranges::find(forms, AttentionForm::f32), forms.end());
+    EXPECT_NE(std::ranges::find(forms, best_attention_form(isa)), forms.end());
+    EXPECT_EQ(kernel_table(isa).attention_form, best_attention_form(isa));
+    for (const AttentionForm form : forms) {
+      const KernelTable& table = kernel_table(isa, form);
+      EXPECT_EQ(table.isa, isa);
+      EXPECT_EQ(table.attention_form, form);
+      EXPECT_EQ(table.attention->attend_bf16 != nullptr, form == AttentionForm::bf16);
+      EXPECT_NE(table.attention->merge, nullptr);
+    }
+  }
+}
+
+}  // namespace
+}  // namespace quern

@@ -112,14 +112,16 @@ std::vector<ModelCard> EngineHost::models() {
 
 /// Of a model that is not in memory, where they are not known of its files as they are.
 void EngineHost::read_facts(Slot& slot, FileState state) {
-  LoadOptions load = options_.load;
-  int64_t room = memory_room(load.memory_budget);
+  int64_t others = 0;
   {
     const std::scoped_lock lock(mutex_);
     if (slot.loaded || slot.facts_of == state) return;
-    if (load.memory_budget <= 0) room += bytes_in_use();  // others go where they must
+    others = bytes_in_use();
   }
-  auto facts = read_model_facts(slot.entry.path, load, room);
+  const LoadOptions& load = options_.load;
+  const int64_t free = memory_room(load.memory_budget);
+  // What is free now does not hold the other models, which go where they must; a budget does.
+  auto facts = read_model_facts(slot.entry.path, load, load.memory_budget > 0 ? free : free + others);
   const std::scoped_lock lock(mutex_);
   if (slot.loaded) return;
   slot.facts = facts ? *std::move(facts) : ModelFacts();  // why not is said to who wants to load it
@@ -213,9 +215,9 @@ Result<std::shared_ptr<ServedModel>> EngineHost::model_of(Slot& slot) {
   const std::scoped_lock one(loading_);
   if (auto there = loaded()) return there;  // somebody else has loaded it
   std::optional<FileWatch> files;
+  const FileState state{file_time(slot.entry.path), bytes_of(slot.entry.path)};  // before: what changes is read again
   QUERN_TRY(auto hosted, load(slot, files));
   ModelFacts facts = facts_of(hosted->model());
-  const FileState state{file_time(slot.entry.path), bytes_of(slot.entry.path)};
   const std::scoped_lock lock(mutex_);
   if (stopped_) hosted->engine().stop(*stopped_);
   slot.loaded = hosted;

@@ -6,8 +6,9 @@
 namespace quern {
 namespace {
 
-// A few tokens' worth: whoever disturbs comes back within milliseconds.
-constexpr int kBriefWaits = 256;
+// Less than a token's worth: a busy program comes back within milliseconds, while one that only reads a token now and
+// then must not make every wait brief, for each of these may end in the system.
+constexpr int kBriefWaits = 32;
 
 }  // namespace
 

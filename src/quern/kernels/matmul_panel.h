@@ -1,0 +1,131 @@
+// SPDX-License-Identifier: Apache-2.0
+#pragma once
+
+// How the tiles of integers read a panel and their inputs, for matmul.kernel.cpp: codes of a step, scales and minima.
+
+#include "quern/kernels/matmul.h"
+#include "quern/kernels/simd_int.h"
+
+namespace quern::QUERN_ISA {
+namespace {
+
+// Far enough ahead of the codes that memory answers in time while few tokens are computed.
+constexpr int kAheadBytes = 8192;
+
+/// A register of rows: where its panel is read, and which part of the panel's vectors it is.
+struct Rows {
+  const std::byte* at;
+  int part;
+
+  QUERN_INLINE const std::byte* vector(int offset) const { return at + offset + part * kRegBytes; }
+  QUERN_INLINE Reg half(int offset) const { return reg_load_half(at + offset + part * kRegLanes * 2); }
+  QUERN_INLINE IntReg int8(int offset) const { return int_load_int8(at + offset + part * kRegLanes); }
+};
+
+/// Asks for the lines that come `kAheadBytes` after the next `bytes`. Each line of the panel once: parts of a register
+/// row share them.
+QUERN_INLINE void fetch_ahead(const Rows& rows, int bytes) {
+  if (rows.part == 0)
+    for (int i = 0; i < bytes; i += 64) __builtin_prefetch(rows.at + kAheadBytes + i, 0, 3);
+}
+
+/// Masks as a compiler cannot know them: it would move them out of the loops into registers that the sums need. Loaded
+/// again in every group they cost nothing, most as an operand in memory.
+struct Masks {
+  int32_t low_nibbles = 0x0f0f0f0f, bit_4 = 0x10101010, bits_45 = 0x30303030;                               // of bytes
+  int32_t low_4 = 15, bits_4_5 = 0x30, half = 0xffff, half_low_4 = 0x000f000f, half_bits_4_5 = 0x00300030;  // of lanes
+};
+constexpr Masks kMasks;
+QUERN_INLINE const Masks& fresh_masks() {
+  const Masks* masks = &kMasks;
+  asm volatile("" : "+r"(masks));
+  return *masks;
+}
+
+/// n < 0: to the right.
+QUERN_INLINE IntReg shifted(IntReg v, int n) { return n > 0 ? int_left(v, n) : n < 0 ? int_right(v, -n) : v; }
+
+/// The codes of a step, `codes` at the group's.
+template <Codes C>
+QUERN_INLINE CodeReg load_codes(const Rows& rows, int codes, int step, IntReg table, const Masks& masks) {
+  if constexpr (C == Codes::bytes) return code_reg<C>(int_load(rows.vector(codes + step * 64)));
+  const IntReg low_mask = int_words(masks.low_nibbles);
+  IntReg v = shifted(int_load(rows.vector(codes + step % 4 * 64)), step < 4 ? 0 : -4);
+  if constexpr (C == Codes::five_bits) {
+    const IntReg high = shifted(int_load(rows.vector(codes + 256)), 4 - step);
+    return code_reg<C>(int_and_or(v, low_mask, int_and(high, int_words(masks.bit_4))));
+  }
+  if constexpr (C == Codes::six_bits) {
+    const IntReg high = shifted(int_load(rows.vector(codes + 256 + step / 4 * 64)), 4 - 2 * (step % 4));
+    return code_reg<C>(int_and_or(v, low_mask, int_and(high, int_words(masks.bits_45))));
+  }
+  v = int_and(v, low_mask);
+  if constexpr (codes_have_table(C)) v = look_up(table, v);
+  return code_reg<C>(v);
+}
+
+QUERN_INLINE IntReg input_word(const std::byte* p) { return int_words(word_at(p)); }
+QUERN_INLINE Reg input_float(const std::byte* p) {
+  float x;
+  __builtin_memcpy(&x, p, 4);
+  return reg_set(x);
+}
+
+template <Codes C>
+constexpr bool kCodesAreSigned = kSignedWide && (C == Codes::bytes || C == Codes::wide_table);
+
+/// Inputs come with -8 times their sums.
+template <Codes C>
+constexpr int kZeroShift = codes_zero(C) == 8    ? 0
+                           : codes_zero(C) == 16 ? 1
+                           : codes_zero(C) == 32 ? 2
+                                                 : 4;
+
+template <Scales S>
+QUERN_INLINE Reg group_scale(const Rows& rows) {
+  if constexpr (S == Scales::exponent) {
+    return as_floats(int_left(int_and(rows.int8(0), int_words(255)), 23));
+  } else {
+    return rows.half(0);
+  }
+}
+
+// Integer scales times a number per 256 columns; inputs have a scale per 128.
+
+/// One number in both halves of each lane, or two.
+QUERN_INLINE IntReg pair_of(IntReg low, IntReg high, const Masks& masks) {
+  return int_and_or(low, int_words(masks.half), int_left(high, 16));
+}
+
+/// The integer scale of group g of a block, its h-th half where there are two.
+template <Scales S>
+QUERN_INLINE IntReg sub_scale(const Rows& rows, int g, int h, const Masks& masks) {
+  if constexpr (S == Scales::sub_6_min) {
+    const IntReg low = int_right_by(int_load(rows.vector(64)), 4 * g);
+    const IntReg high = int_right_by(int_load(rows.vector(192)), (g < 4 ? 4 : 12) + 2 * g);
+    return int_and_or(low, int_words(masks.low_4), int_and(high, int_words(masks.bits_4_5)));
+  } else {
+    constexpr int kNumbers = scales_have_min(S) ? 4 : 2;
+    return rows.int8(kPanelRows * (kNumbers + (scales_are_per_16(S) ? 2 * g + h : g)));
+  }
+}
+
+/// A scale in both halves of each lane. Those without a sign leave the upper half free.
+template <Scales S>
+QUERN_INLINE IntReg both_halves(IntReg scale, const Masks& masks) {
+  if constexpr (S == Scales::sub_6_min) return int_or(scale, int_left(scale, 16));
+  return pair_of(scale, scale, masks);
+}
+
+/// The minima of groups 2 pair and 2 pair + 1 in the halves of the lanes.
+QUERN_INLINE IntReg min_pair(const Rows& rows, int pair, const Masks& masks) {
+  const IntReg low = int_right_by(int_load(rows.vector(128)), 4 * pair);
+  const IntReg high = int_right_by(int_left(int_load(rows.vector(192)), 4), 2 * pair);
+  return int_and_or(low, int_words(masks.half_low_4), int_and(high, int_words(masks.half_bits_4_5)));
+}
+
+// Where the parts of 128 columns of inputs begin, times the tokens of the tile.
+constexpr int kPairsAt = 128, kScaleAt = 136, kSumsAt = 140, kStartsAt = 156;
+
+}  // namespace
+}  // namespace quern::QUERN_ISA

@@ -9,6 +9,7 @@
 #include "quern/engine/checkpoint_file.h"
 #include "quern/io/mapped_file.h"
 #include "quern/model/architecture.h"
+#include "quern/ops/attention.h"
 
 namespace quern {
 namespace {
@@ -169,7 +170,9 @@ std::vector<fs::path> LoadedModel::files() const {
 }
 
 uint64_t LoadedModel::fingerprint() const {
-  const int64_t computed_by[] = {kNumbersVersion, static_cast<int64_t>(isa_)};
+  // Of the CPUs of one level some attend in another form.
+  const int64_t computed_by[] = {kNumbersVersion, static_cast<int64_t>(isa_),
+                                 static_cast<int64_t>(attention_form(kernel_table(isa_), kv_))};
   uint64_t hash = checksum64(std::as_bytes(std::span(computed_by)));
   if (const gguf::File* file = source_->gguf()) {
     for (const auto& entry : file->metadata()) hash = entry_hash(entry.key, entry.value, hash);

@@ -90,7 +90,7 @@ uint64_t Engine::submit(Request request, const std::shared_ptr<RequestListener>&
     const std::scoped_lock lock(mutex_);
     id = ++last_id_;
     stopped = stopped_;
-    if (!stopped && !request.goes_on && waiting() >= options_.queue)
+    if (!stopped && !request.admitted && waiting() >= options_.queue)
       stopped = make_error(ErrorCode::out_of_memory, "{} requests wait already: expected at most {}", waiting(),
                            options_.queue);
     if (!stopped) arrivals_.push_back({id, std::move(request), listener});

@@ -16,7 +16,8 @@
 
 namespace quern {
 
-/// What is asked of an engine. Every API becomes this, so limits are checked in one place (`Engine::submit`).
+/// What is asked of an engine. Every API becomes this, so limits are checked in one place (`Engine::submit`), but for
+/// that of the queue where `admitted` says so.
 struct Request {
   std::vector<TokenId> prompt;  ///< at least one, below the vocabulary's size
   SamplingOptions sampling;
@@ -31,7 +32,7 @@ struct Request {
   std::string owner;             ///< whose cached prefixes it shares, and with whom it shares fairly; empty is one too
   bool use_cache = true;         ///< false: neither reads nor keeps prefixes
   bool counts_prompt = true;     ///< false: another answer to a prompt that was counted with the first
-  bool goes_on = false;          ///< a further part of what was taken in: a full queue takes it too
+  bool admitted = false;         ///< who sent it was told that it waits (`Engine::full` was asked): no queue is too full
   std::vector<int64_t> message_starts;  ///< lengths of the prompt where its messages begin, rising
   std::vector<int64_t> checkpoints;     ///< lengths of it worth coming back to, a few: each may cost a copy of state
 };

@@ -416,7 +416,7 @@ void CallRun::submit(int first, int count) {
     Request request = call_.settings;
     request.prompt = prompts_[static_cast<size_t>(index / call_.n)];
     request.counts_prompt = index % call_.n == 0;
-    request.goes_on = true;  // `prepare` asked whether it may wait: the queue may fill in between
+    request.admitted = true;  // `prepare` asked whether it may wait: the queue may fill in between
     request.sampling.seed += static_cast<uint64_t>(index % call_.n);
     const uint64_t id = model_->submit(std::move(request), std::make_shared<ChoiceListener>(shared_from_this(), index));
     bool late = false;

@@ -142,7 +142,7 @@ TEST(Call, is_turned_away_by_a_full_queue_before_it_begins_or_not_at_all) {
   call.n = 2;
   stage.start(std::move(call));
   EXPECT_EQ(stage.model->requests.size(), 4U);
-  for (const Request& request : stage.model->requests) EXPECT_TRUE(request.goes_on) << "the queue may be full by now";
+  for (const Request& request : stage.model->requests) EXPECT_TRUE(request.admitted) << "the queue may be full by now";
 }
 
 TEST(Call, a_long_list_of_prompts_never_fills_the_queue_of_an_engine) {

@@ -26,7 +26,7 @@ constexpr auto kEnd = 11s;
 constexpr auto kLastWords = 2s;
 constexpr auto kWatch = 50ms;
 /// Templates and tokenisation of one request at a time leave the cores to the engine; a second thread answers what is
-/// quick meanwhile.
+/// quick meanwhile. So many requests, at most, may come between a queue's last place and one that was told to wait.
 constexpr int kWorkers = 2;
 
 /// The same error of a file: the command line is right, what it names is not as it should be.

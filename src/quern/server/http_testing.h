@@ -102,6 +102,11 @@ class Client {
     return got;
   }
   std::string read_all(std::chrono::milliseconds most = 5s) { return read_until("", most); }
+  /// Drops what is there already, `most` bytes of it at most; waits for nothing.
+  void drop_some(size_t most) {
+    std::string piece(most, 0);
+    [[maybe_unused]] const ssize_t n = recv(fd_, piece.data(), most, MSG_DONTWAIT);
+  }
   bool at_end() const { return at_end_; }  ///< the last read found that the server has closed
 
  private:

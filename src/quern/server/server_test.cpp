@@ -159,11 +159,13 @@ class ServerTest : public ::testing::Test {
     const std::scoped_lock lock(mutex_);
     return notes_;
   }
-  /// Returns when a request waits for another's place.
-  void wait_until_one_waits() {
-    for (int i = 0;
-         i < 2000 && ask(get("/metrics")).find("quern_requests_waiting{model=\"tiny\"} 1\n") == std::string::npos; ++i)
+  /// Returns when a request waits for another's place; false: none did for long.
+  bool one_waits() {
+    for (int i = 0; i < 2000; ++i) {
+      if (ask(get("/metrics")).find("quern_requests_waiting{model=\"tiny\"} 1\n") != std::string::npos) return true;
       std::this_thread::sleep_for(5ms);
+    }
+    return false;
   }
   static std::string completion(int tokens, bool stream) {
     return post("/v1/completions",
@@ -273,7 +275,7 @@ TEST_F(ServerTest, tells_answers_that_would_not_end_why_they_do) {
   Client stream(port_, completion(kEndless, true));
   stream.read_until("data: ");
   Client whole(port_, completion(kEndless, false));  // not before: it might get the place
-  wait_until_one_waits();
+  ASSERT_TRUE(one_waits());
   auto reading = std::async(std::launch::async, [&] { return stream.read_all(); });
   const double seconds = stop();
   EXPECT_GT(seconds, 3);
@@ -345,7 +347,7 @@ TEST_F(ServerTest, a_lost_file_ends_it_after_last_words) {
   Client stream(port_, completion(kEndless, true));
   stream.read_until("data: ");
   Client waits(port_, completion(5, false));
-  wait_until_one_waits();
+  ASSERT_TRUE(one_waits());
   file_lost_ = true;
   EXPECT_NE(stream.read_all().find(R"("error":)"), std::string::npos);
   const std::string refused = waits.read_all();

@@ -75,10 +75,7 @@ Json memory_json(const Model& model, KvType kv) {
 }
 
 void add_model(Json& out, const ModelSource& source, const LoadOptions& options) {
-  Pool pool(1);
-  const auto go_on = [](int64_t, int64_t) { return true; };
-  const LoadContext context{kernel_table(options.isa.value_or(best_isa())), pool, go_on, Weights::outline};
-  const auto model = load_model(source, context);
+  const auto model = load_outline(source, options.isa.value_or(best_isa()));
   if (!model) {
     out.set("parameters", source.elements());
     out.set("supported", false);

@@ -88,11 +88,6 @@ Result<std::optional<TemplateSource>> folder_template(const safetensors::Folder&
   return std::optional(std::move(out));
 }
 
-Result<std::optional<TemplateSource>> source_template(const ModelSource& source) {
-  if (source.gguf()) return gguf_template(*source.gguf());
-  return folder_template(*source.folder());
-}
-
 /// The template of a tokenizer_config.json on its own.
 Result<std::optional<TemplateSource>> config_template(const fs::path& path) {
   QUERN_TRY(const Json config, read_json(path));
@@ -103,26 +98,10 @@ Result<std::optional<TemplateSource>> config_template(const fs::path& path) {
       TemplateSource{(*text)->string(), token_text(config, "bos_token"), token_text(config, "eos_token")});
 }
 
-/// The model's own template, else one of ours that its control tokens tell; nothing for a base model. A template that
-/// does not compile is an error only for who needs it: scores and raw continuations do not.
-Result<std::optional<ChatTemplate>> compile_template(const std::optional<TemplateSource>& source,
-                                                     const Tokenizer& tokenizer) {
-  std::optional<std::string_view> text;
-  if (source)
-    text = source->text;
-  else
-    text = fallback_chat_template([&](std::string_view token) { return tokenizer.find(token).has_value(); });
-  if (!text) return std::optional<ChatTemplate>();
-  QUERN_TRY(ChatTemplate compiled, ChatTemplate::compile(*text));
-  return std::optional(std::move(compiled));
-}
-
 /// Weights and the shortest useful context must fit, judged before anything is packed: a model that is too large should
 /// not meet the system's out-of-memory killer half way.
-Status expect_room(const ModelSource& source, LoadContext context, const LoadOptions& options) {
-  const auto silent = [](int64_t, int64_t) { return true; };
-  const LoadContext outline{context.kernels, context.pool, silent, Weights::outline};
-  QUERN_TRY(const auto model, load_model(source, outline));
+Status expect_room(const ModelSource& source, Isa isa, const LoadOptions& options) {
+  QUERN_TRY(const auto model, load_outline(source, isa));
   const int64_t least =
       model->info().weight_bytes + memory_needed(*model, options.kv, kKvPageTokens, options.sequences);
   const int64_t room = memory_room(options.memory_budget);
@@ -163,11 +142,6 @@ uint64_t time_hash(const fs::path& path, uint64_t seed) {
 }
 
 }  // namespace
-
-std::vector<fs::path> LoadedModel::files() const {
-  if (const gguf::File* file = source_->gguf()) return {file->paths().begin(), file->paths().end()};
-  return source_->folder()->weight_paths();
-}
 
 uint64_t LoadedModel::fingerprint() const {
   // Of the CPUs of one level some attend in another form.
@@ -228,7 +202,24 @@ Result<std::optional<TemplateSource>> load_template_source(const fs::path& path)
     return gguf_template(file);
   }
   QUERN_TRY(auto source, ModelSource::open(path));
-  return source_template(*source);
+  return load_template_source(*source);
+}
+
+Result<std::optional<TemplateSource>> load_template_source(const ModelSource& source) {
+  if (source.gguf()) return gguf_template(*source.gguf());
+  return folder_template(*source.folder());
+}
+
+Result<std::optional<ChatTemplate>> compile_template(const std::optional<TemplateSource>& source,
+                                                     FunctionRef<bool(std::string_view)> has_token) {
+  std::optional<std::string_view> text;
+  if (source)
+    text = source->text;
+  else
+    text = fallback_chat_template(has_token);
+  if (!text) return std::optional<ChatTemplate>();
+  QUERN_TRY(ChatTemplate compiled, ChatTemplate::compile(*text));
+  return std::optional(std::move(compiled));
 }
 
 Result<std::unique_ptr<LoadedModel>> LoadedModel::load(const fs::path& path, const LoadOptions& options,
@@ -239,8 +230,10 @@ Result<std::unique_ptr<LoadedModel>> LoadedModel::load(const fs::path& path, con
   QUERN_TRY(out->source_, ModelSource::open(path));
   // What is cheap to refuse comes first: a broken vocabulary should not cost the time of loading weights.
   QUERN_TRY(out->tokenizer_, load_tokenizer(*out->source_));
-  QUERN_TRY(auto text, source_template(*out->source_));
-  out->template_ = compile_template(text, *out->tokenizer_);
+  QUERN_TRY(auto text, load_template_source(*out->source_));
+  // One that does not compile is an error only for who needs it: scores and raw continuations do not.
+  out->template_ =
+      compile_template(text, [&](std::string_view token) { return out->tokenizer_->find(token).has_value(); });
   if (text) {
     out->bos_text_ = text->bos_token;
     out->eos_text_ = text->eos_token;
@@ -253,7 +246,7 @@ Result<std::unique_ptr<LoadedModel>> LoadedModel::load(const fs::path& path, con
 
   QUERN_TRY(out->pool_, Pool::make(options.threads > 0 ? options.threads : Pool::default_threads()));
   const LoadContext context{kernel_table(out->isa_), *out->pool_, progress};
-  QUERN_TRY_STATUS(expect_room(*out->source_, context, options));
+  QUERN_TRY_STATUS(expect_room(*out->source_, out->isa_, options));
   QUERN_TRY(out->model_, load_model(*out->source_, context));
   // A budget counts the weights too; what is available does not hold them any more.
   const int64_t loaded = options.memory_budget > 0 ? out->model_->info().weight_bytes : 0;

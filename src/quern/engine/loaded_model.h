@@ -6,6 +6,7 @@
 #include <memory>
 #include <optional>
 #include <string>
+#include <string_view>
 #include <vector>
 
 #include "quern/base/function_ref.h"
@@ -65,7 +66,7 @@ class LoadedModel {
   const GenerationDefaults& defaults() const { return defaults_; }
   const ContextPlan& context() const { return plan_; }
   /// The files that it is mapped from.
-  std::vector<std::filesystem::path> files() const;
+  std::vector<std::filesystem::path> files() const { return source_->paths(); }
   /// Tells apart whose state it is: a hash of the hyper-parameters, of every tensor's name, type, shape and a piece of
   /// its numbers, of when its files were last written, and of the kernels that compute with them.
   uint64_t fingerprint() const;
@@ -103,5 +104,9 @@ struct TemplateSource {
   std::string text, bos_token, eos_token;
 };
 Result<std::optional<TemplateSource>> load_template_source(const std::filesystem::path& path);
+Result<std::optional<TemplateSource>> load_template_source(const ModelSource& source);
+/// The model's own template, else one of ours that its control tokens tell; nothing for a base model.
+Result<std::optional<ChatTemplate>> compile_template(const std::optional<TemplateSource>& source,
+                                                     FunctionRef<bool(std::string_view token)> has_token);
 
 }  // namespace quern

@@ -24,7 +24,7 @@ constexpr int64_t kLeastTokens = 64;
 constexpr int64_t kStepTokens = 512;
 
 /// Of the largest step, whatever its sequences.
-int64_t scratch_bytes(const Model& model) { return kStepTokens * model.info().token_bytes + 4 * model.info().n_vocab; }
+int64_t scratch_bytes(const ModelInfo& info) { return kStepTokens * info.token_bytes + 4 * info.n_vocab; }
 
 std::optional<int64_t> read_number(const fs::path& path) {
   std::ifstream in(path);
@@ -91,18 +91,28 @@ int64_t available_memory(const fs::path& root) {
 int64_t memory_room(int64_t budget_bytes) { return budget_bytes > 0 ? budget_bytes : available_memory() - kReserve; }
 
 int64_t memory_needed(const Model& model, KvType kv, int64_t tokens, int sequences) {
-  const int64_t checkpoints = checkpoint_bytes(model.state(), kv);
+  return memory_needed(model.info(), model.state(), kv, tokens, sequences);
+}
+
+int64_t memory_needed(const ModelInfo& info, std::span<const StateItem> state, KvType kv, int64_t tokens,
+                      int sequences) {
+  const int64_t checkpoints = checkpoint_bytes(state, kv);
   // The blobs of a step are copies while a checkpoint holds the ones before it: one more of them.
-  return scratch_bytes(model) +
-         sequences * (state_bytes(model.state(), kv, tokens, kStepTokens) + (kSessionCheckpoints + 1) * checkpoints);
+  return scratch_bytes(info) +
+         sequences * (state_bytes(state, kv, tokens, kStepTokens) + (kSessionCheckpoints + 1) * checkpoints);
 }
 
 Result<ContextPlan> plan_context(const Model& model, KvType kv, int64_t wanted, int64_t room, int sequences) {
-  const auto need = [&](int64_t tokens) { return memory_needed(model, kv, tokens, sequences); };
-  const int64_t trained = std::max(model.info().context_length, kLeastTokens);
+  return plan_context(model.info(), model.state(), kv, wanted, room, sequences);
+}
+
+Result<ContextPlan> plan_context(const ModelInfo& info, std::span<const StateItem> items, KvType kv, int64_t wanted,
+                                 int64_t room, int sequences) {
+  const auto need = [&](int64_t tokens) { return memory_needed(info, items, kv, tokens, sequences); };
+  const int64_t trained = std::max(info.context_length, kLeastTokens);
   const int64_t tokens = wanted > 0 ? wanted : trained;
   // What is given to pages here could not be taken by the scratch of a step any more.
-  const auto state = [&](int64_t n) { return need(n) - scratch_bytes(model); };
+  const auto state = [&](int64_t n) { return need(n) - scratch_bytes(info); };
   if (need(tokens) <= room) return ContextPlan{tokens, state(tokens), false};
   if (wanted > 0)
     return make_error(ErrorCode::out_of_memory, "a context of {} tokens: needs {} MiB, {} MiB are there", wanted,
@@ -126,7 +136,7 @@ int64_t shared_state_bytes(const Model& model, KvType kv, const ContextPlan& pla
                            bool whole) {
   // Pages take memory when they are first written: what nobody uses costs nothing.
   constexpr int64_t kPrefixes = int64_t{4} << 30;
-  const int64_t free = room - scratch_bytes(model);
+  const int64_t free = room - scratch_bytes(model.info());
   const int64_t wanted = sequences * state_bytes(model.state(), kv, plan.tokens, kStepTokens) + kPrefixes;
   return std::max(plan.state_bytes, whole ? free : std::min(free / 2, wanted));
 }

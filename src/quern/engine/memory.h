@@ -3,6 +3,7 @@
 
 #include <cstdint>
 #include <filesystem>
+#include <span>
 
 #include "quern/base/result.h"
 #include "quern/model/model.h"
@@ -18,6 +19,9 @@ int64_t memory_room(int64_t budget_bytes);
 
 /// Bytes of state and scratch that `sequences` conversations of `tokens` tokens need, their checkpoints included.
 int64_t memory_needed(const Model& model, KvType kv, int64_t tokens, int sequences = 1);
+/// The same of a model that is not there, by its `info` and `state`.
+int64_t memory_needed(const ModelInfo& info, std::span<const StateItem> state, KvType kv, int64_t tokens,
+                      int sequences = 1);
 
 /// How long a context may be and what its state may take.
 struct ContextPlan {
@@ -28,6 +32,9 @@ struct ContextPlan {
 
 /// `wanted` <= 0: what the model was trained for, as far as `room` bytes allow; else exactly that, or out_of_memory.
 Result<ContextPlan> plan_context(const Model& model, KvType kv, int64_t wanted, int64_t room, int sequences = 1);
+/// The same of a model that is not there, by its `info` and `state`.
+Result<ContextPlan> plan_context(const ModelInfo& info, std::span<const StateItem> items, KvType kv, int64_t wanted,
+                                 int64_t room, int sequences = 1);
 
 /// State for up to `sequences` contexts of `plan` at once and for prefixes that were read before: all of `room` that is
 /// left beside scratch where a budget was given (`whole`), else what these are likely to need, and never most of the

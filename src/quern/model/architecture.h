@@ -58,5 +58,7 @@ Result<const Architecture*> find_architecture(const ModelSource& source);
 
 /// The source must outlive the model: rows of the embedding are read from its file.
 Result<std::unique_ptr<Model>> load_model(const ModelSource& source, const LoadContext& context);
+/// The same as an outline (Weights), for kernels of this level.
+Result<std::unique_ptr<Model>> load_outline(const ModelSource& source, Isa isa);
 
 }  // namespace quern

@@ -104,6 +104,11 @@ Status ModelSource::read_folder_identity() {
   return {};
 }
 
+std::vector<std::filesystem::path> ModelSource::paths() const {
+  if (!is_gguf()) return folder_->weight_paths();
+  return {file_->paths().begin(), file_->paths().end()};
+}
+
 int64_t ModelSource::elements() const {
   int64_t n = 0;
   if (is_gguf())

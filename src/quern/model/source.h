@@ -48,6 +48,8 @@ class ModelSource {
   const safetensors::Folder* folder() const { return folder_ ? &*folder_ : nullptr; }
   bool is_gguf() const { return file_.has_value(); }
   int64_t file_bytes() const { return is_gguf() ? file_->file_bytes() : folder_->file_bytes(); }
+  /// The files that are mapped.
+  std::vector<std::filesystem::path> paths() const;
   /// Numbers in all tensors of the file.
   int64_t elements() const;
 

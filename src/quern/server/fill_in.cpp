@@ -28,17 +28,12 @@ struct Repository {
 constexpr Repository kRepositories[] = {
     {"<|repo_name|>", "<|file_sep|>"}, {"<repo_name>", "<file_sep>"}, {"<reponame>", "<file_sep>"}};
 
-struct FamilyIds {
-  TokenId prefix, suffix;
-  std::optional<TokenId> middle;
-};
-std::optional<FamilyIds> find_family(const Tokenizer& tokenizer) {
-  for (const Family& family : kFamilies) {
-    const auto prefix = tokenizer.find(family.prefix), suffix = tokenizer.find(family.suffix);
-    const auto middle = family.middle.empty() ? std::nullopt : tokenizer.find(family.middle);
-    if (prefix && suffix && (family.middle.empty() || middle)) return FamilyIds{*prefix, *suffix, middle};
-  }
-  return std::nullopt;
+/// Null: none of them.
+const Family* find_family(FunctionRef<bool(std::string_view)> has_token) {
+  for (const Family& family : kFamilies)
+    if (has_token(family.prefix) && has_token(family.suffix) && (family.middle.empty() || has_token(family.middle)))
+      return &family;
+  return nullptr;
 }
 
 class Prompt {
@@ -76,23 +71,26 @@ class Prompt {
 
 }  // namespace
 
+bool fills_holes(FunctionRef<bool(std::string_view)> has_token) { return find_family(has_token) != nullptr; }
+
 Result<std::vector<TokenId>> fill_in_ids(const Tokenizer& tokenizer, const FillIn& hole, std::string_view field) {
-  const auto family = find_family(tokenizer);
+  const Family* family = find_family([&](std::string_view token) { return tokenizer.find(token).has_value(); });
   if (!family)
     return make_error(ErrorCode::unsupported,
                       "{}: expected a model with fill-in-the-middle tokens, this one's vocabulary has none", field);
   Prompt prompt(tokenizer);
   prompt.add_files(hole.files);
-  if (family->middle) {
-    prompt.add(family->prefix);
+  const TokenId prefix = *tokenizer.find(family->prefix), suffix = *tokenizer.find(family->suffix);
+  if (!family->middle.empty()) {
+    prompt.add(prefix);
     prompt.add(hole.prefix);
-    prompt.add(family->suffix);
+    prompt.add(suffix);
     prompt.add(hole.suffix);
-    prompt.add(*family->middle);
+    prompt.add(*tokenizer.find(family->middle));
   } else {
-    prompt.add(family->suffix);
+    prompt.add(suffix);
     prompt.add(hole.suffix);
-    prompt.add(family->prefix);
+    prompt.add(prefix);
     prompt.add(hole.prefix);
   }
   if (!hole.begun.empty()) prompt.add(hole.begun);

@@ -4,10 +4,13 @@
 #include <algorithm>
 #include <map>
 #include <string_view>
+#include <utility>
 
 #include "quern/engine/memory.h"
 #include "quern/model/architecture.h"
 #include "quern/model/source.h"
+#include "quern/server/fill_in.h"
+#include "quern/tokenizer/token_texts.h"
 
 namespace quern {
 namespace {
@@ -24,37 +27,63 @@ std::string main_type(const ModelSource& source) {
   return most == bytes.end() ? std::string() : std::string(most->first);
 }
 
-ModelFacts common_facts(const ModelSource& source, const ModelInfo& info) {
-  return {.architecture = info.architecture,
+ModelFacts common_facts(const ModelSource& source, const Model& model, std::vector<FileState> files) {
+  add_file_states(files, source.paths());
+  return {.info = model.info(),
+          .state = {model.state().begin(), model.state().end()},
           .main_type = main_type(source),
-          .parameters = info.parameters,
-          .n_layer = info.n_layer,
-          .n_embd = info.n_embd,
-          .n_vocab = info.n_vocab,
-          .trained_context_tokens = info.context_length};
+          .files = std::move(files)};
+}
+
+Result<TokenTexts> load_token_texts(const ModelSource& source) {
+  if (source.gguf()) return TokenTexts::from_gguf(*source.gguf());
+  const auto json = source.folder()->tokenizer_json();
+  if (!json)
+    return make_error(ErrorCode::not_found, "{}: expected a tokenizer.json, found none",
+                      source.folder()->path().string());
+  return TokenTexts::from_json(*json);
 }
 
 }  // namespace
 
-ModelFacts facts_of(const LoadedModel& model) {
-  ModelFacts facts = common_facts(model.source(), model.model().info());
-  facts.context_tokens = model.context().tokens;
+ModelFacts facts_of(const LoadedModel& model, std::vector<FileState> files) {
+  ModelFacts facts = common_facts(model.source(), model.model(), std::move(files));
   if (const auto found = model.chat_template(); found && *found) facts.chat_template = (*found)->source();
+  facts.fills_holes = fills_holes([&](std::string_view text) { return model.tokenizer().find(text).has_value(); });
   return facts;
 }
 
-Result<ModelFacts> read_model_facts(const std::filesystem::path& path, const LoadOptions& options, int64_t room_bytes) {
+Result<ModelFacts> read_model_facts(const std::filesystem::path& path, Isa isa, std::vector<FileState> files) {
   QUERN_TRY(const auto source, ModelSource::open(path));
-  Pool pool(1);
-  const auto go_on = [](int64_t, int64_t) { return true; };
-  const LoadContext outline{kernel_table(options.isa.value_or(best_isa())), pool, go_on, Weights::outline};
-  QUERN_TRY(const auto model, load_model(*source, outline));
-  ModelFacts facts = common_facts(*source, model->info());
-  const int64_t for_state = room_bytes - model->info().weight_bytes;
-  if (const auto plan = plan_context(*model, options.kv, options.context, for_state, options.sequences))
-    facts.context_tokens = plan->tokens;
-  if (auto text = load_template_source(path); text && *text) facts.chat_template = std::move((*text)->text);
+  QUERN_TRY(const auto model, load_outline(*source, isa));
+  ModelFacts facts = common_facts(*source, *model, std::move(files));
+  QUERN_TRY(const TokenTexts tokens, load_token_texts(*source));
+  QUERN_TRY(const auto text, load_template_source(*source));
+  const auto has_token = [&](std::string_view token) { return tokens.has(token); };
+  if (const auto compiled = compile_template(text, has_token); compiled && *compiled)
+    facts.chat_template = (*compiled)->source();
+  facts.fills_holes = fills_holes(has_token);
   return facts;
+}
+
+bool still_hold(const ModelFacts& facts, const std::filesystem::path& path) {
+  std::vector<FileState> now = model_file_states(path);
+  for (const FileState& then : facts.files) add_file_states(now, {&then.path, 1});
+  return now == facts.files;
+}
+
+int64_t weight_file_bytes(const ModelFacts& facts) {
+  int64_t bytes = 0;
+  for (const FileState& file : facts.files)
+    if (file.path.extension() != ".json" && file.path.extension() != ".jinja") bytes += file.bytes;
+  return bytes;
+}
+
+int64_t possible_context(const ModelFacts& facts, const LoadOptions& options, int64_t room_bytes) {
+  if (facts.info.n_vocab == 0) return 0;  // nothing is known
+  const int64_t for_state = room_bytes - facts.info.weight_bytes;
+  const auto plan = plan_context(facts.info, facts.state, options.kv, options.context, for_state, options.sequences);
+  return plan ? plan->tokens : 0;
 }
 
 }  // namespace quern

@@ -4,29 +4,39 @@
 #include <cstdint>
 #include <filesystem>
 #include <string>
+#include <vector>
 
 #include "quern/base/result.h"
 #include "quern/engine/loaded_model.h"
+#include "quern/model/model.h"
+#include "quern/server/file_state.h"
 
 namespace quern {
 
-/// What lists of models tell of one, whether it is in memory or not.
+/// What lists of models tell of one, the same whether it is in memory or not.
 struct ModelFacts {
-  std::string architecture;  ///< "llama"
-  std::string main_type;     ///< the weight type of most bytes: "Q4_K"
-  int64_t parameters = 0;
-  int64_t n_layer = 0, n_embd = 0, n_vocab = 0;
-  int64_t trained_context_tokens = 0;
-  int64_t context_tokens = 0;  ///< of one request; 0: there is no room for the shortest one
-  /// Its text; empty: none. Of a model that runs also one of ours that its tokens tell.
-  std::string chat_template;
+  ModelInfo info;
+  std::vector<StateItem> state;
+  std::string main_type;      ///< the weight type of most bytes: "Q4_K"
+  std::string chat_template;  ///< its text, or of one of ours that its tokens tell; empty: none, or a broken one
+  bool fills_holes = false;
+  std::vector<FileState> files;  ///< that all this comes from, as they were
 };
 
-/// Of a model that runs.
-ModelFacts facts_of(const LoadedModel& model);
+/// Of a model that runs. `files`: as they were before it was loaded (model_file_states).
+ModelFacts facts_of(const LoadedModel& model, std::vector<FileState> files);
 
-/// Of a model's files; reads no weights, so it takes some hundredths of a second for any size. The context is what
-/// there would be with so many bytes for weights and state. Any thread.
-Result<ModelFacts> read_model_facts(const std::filesystem::path& path, const LoadOptions& options, int64_t room_bytes);
+/// Of a model's files, which were `files` a moment ago. Reads no weights, whatever their size: takes some hundredths of
+/// a second for a GGUF file, and a few tenths for a folder, whose tokens are JSON. Any thread.
+Result<ModelFacts> read_model_facts(const std::filesystem::path& path, Isa isa, std::vector<FileState> files);
+
+/// Whether the files are as they were.
+bool still_hold(const ModelFacts& facts, const std::filesystem::path& path);
+
+/// Bytes of its files of weights.
+int64_t weight_file_bytes(const ModelFacts& facts);
+
+/// Tokens of one request that there would be with so many bytes for weights and state; 0: no room for the fewest.
+int64_t possible_context(const ModelFacts& facts, const LoadOptions& options, int64_t room_bytes);
 
 }  // namespace quern

@@ -25,35 +25,11 @@ int64_t file_time(const fs::path& path) {
   return std::chrono::duration_cast<std::chrono::seconds>(system.time_since_epoch()).count();
 }
 
-/// Those that a model at this path is mapped from, as far as the path tells: of a split file this part. Lists nothing
-/// but the model's own folder, which is all that the sandbox allows.
-std::vector<fs::path> files_to_map(const fs::path& path) {
-  std::error_code error;
-  if (!fs::is_directory(path, error)) return {path};
+std::vector<fs::path> paths_of(const std::vector<FileState>& files) {
   std::vector<fs::path> out;
-  for (const auto& entry : fs::directory_iterator(path, error))
-    if (entry.path().extension() == ".safetensors") out.push_back(entry.path());
+  out.reserve(files.size());
+  for (const FileState& file : files) out.push_back(file.path);
   return out;
-}
-
-int64_t bytes_of(const fs::path& path) {
-  std::error_code error;
-  if (!fs::is_directory(path, error)) {
-    const auto size = fs::file_size(path, error);
-    return error ? 0 : static_cast<int64_t>(size);
-  }
-  int64_t bytes = 0;
-  for (const auto& entry : fs::directory_iterator(path, error))
-    if (entry.path().extension() == ".safetensors") bytes += bytes_of(entry.path());
-  return bytes;
-}
-
-/// Of the files at this path, as far as it tells: a folder may also be named by one of its files.
-std::string_view format_of(const fs::path& path) {
-  std::error_code error;
-  const bool folder =
-      fs::is_directory(path, error) || path.extension() == ".safetensors" || path.extension() == ".json";
-  return folder ? "safetensors" : "gguf";
 }
 
 void add_counters(EngineFacts& sum, const EngineFacts& more) {
@@ -92,40 +68,84 @@ EngineHost::Slot* EngineHost::find(std::string_view name) {
 
 std::vector<ModelCard> EngineHost::models() {
   std::vector<ModelCard> cards;
-  for (Slot& slot : slots_) {
-    ModelCard card;
-    card.name = slot.entry.name;
-    card.aliases = slot.entry.aliases;
-    card.created = file_time(slot.entry.path);  // not under the lock: a disk may take its time
-    card.file_bytes = bytes_of(slot.entry.path);
-    card.format = format_of(slot.entry.path);
-    read_facts(slot, {card.created, card.file_bytes});
-    cards.push_back(std::move(card));
-  }
   const std::scoped_lock lock(mutex_);
-  for (size_t i = 0; i < cards.size(); ++i) {
-    cards[i].loaded = slots_[i].loaded;
-    cards[i].facts = slots_[i].facts;
-  }
+  for (const Slot& slot : slots_)
+    cards.push_back({.name = slot.entry.name, .aliases = slot.entry.aliases, .loaded = slot.loaded != nullptr});
   return cards;
 }
 
-/// Of a model that is not in memory, where they are not known of its files as they are.
-void EngineHost::read_facts(Slot& slot, FileState state) {
+std::shared_ptr<ServedModel> EngineHost::loaded_model() {
+  const std::scoped_lock lock(mutex_);
+  const auto first = std::ranges::find_if(slots_, [](const Slot& slot) { return slot.loaded != nullptr; });
+  return first == slots_.end() ? nullptr : first->loaded;
+}
+
+ModelDetails EngineHost::details(const ModelCard& card) {
+  const auto slot = std::ranges::find_if(slots_, [&](const Slot& s) { return s.entry.name == card.name; });
+  QUERN_CHECK(slot != slots_.end(), "a card of another host");
+  const fs::path& path = slot->entry.path;
+  ModelDetails out;
+  out.created = file_time(path);
+  out.format = model_folder(path).empty() ? "gguf" : "safetensors";
+  out.facts = facts(*slot);
+  out.file_bytes = weight_file_bytes(*out.facts);
+  out.context_tokens = context(*slot, out.facts);
+  return out;
+}
+
+/// Read where they are not known. Not under the lock: a disk may take its time.
+EngineHost::FactsPointer EngineHost::facts(Slot& slot) {
+  if (auto known = known_facts(slot)) return known;
+  const std::scoped_lock one(reading_);
+  if (auto known = known_facts(slot)) return known;  // somebody else has read them
+  const fs::path& path = slot.entry.path;
+  auto files = model_file_states(path);  // before: what changes is read again
+  auto read = read_model_facts(path, options_.load.isa.value_or(best_isa()), files);
+  // Why they cannot be read is said to who wants to load the model.
+  std::optional<Clock::time_point> failed;
+  if (!read) failed = Clock::now();
+  auto facts = std::make_shared<const ModelFacts>(failed ? ModelFacts{.files = std::move(files)} : *std::move(read));
+  const std::scoped_lock lock(mutex_);
+  if (slot.loaded || slot.lost) return slot.facts;
+  slot.facts = facts;
+  slot.facts_failed = failed;
+  slot.context.reset();
+  return facts;
+}
+
+/// Of what is in memory, and of files that are as they were; null: they are to be read. What failed is tried again
+/// soon: not all that it failed for shows in the files.
+EngineHost::FactsPointer EngineHost::known_facts(Slot& slot) {
+  constexpr std::chrono::milliseconds kSoon{1000};
+  FactsPointer facts;
+  {
+    const std::scoped_lock lock(mutex_);
+    facts = slot.facts;
+    if (slot.loaded || slot.lost || !facts) return facts;
+    if (slot.facts_failed && Clock::now() - *slot.facts_failed >= kSoon) return nullptr;
+  }
+  return still_hold(*facts, slot.entry.path) ? facts : nullptr;
+}
+
+/// That of a loaded model, or what another would have were it alone in memory. Planned anew after every change of what
+/// is there; while a model is being loaded, which takes memory by and by, for this one question.
+int64_t EngineHost::context(Slot& slot, const FactsPointer& facts) {
+  const LoadOptions& load = options_.load;
+  uint64_t changes = 0;
   int64_t others = 0;
   {
     const std::scoped_lock lock(mutex_);
-    if (slot.loaded || slot.facts_of == state) return;
-    others = bytes_in_use();
+    if (slot.loaded) return slot.loaded->context_tokens();
+    if (slot.lost) return 0;
+    if (slot.context && slot.context->changes == changes_ && slot.facts == facts) return slot.context->tokens;
+    changes = changes_;
+    // What is free lacks what the others have taken, which is not all that they may take; a budget lacks nothing.
+    if (load.memory_budget <= 0) others = bytes_in_use() - promised_bytes();
   }
-  const LoadOptions& load = options_.load;
-  const int64_t free = memory_room(load.memory_budget);
-  // What is free now does not hold the other models, which go where they must; a budget does.
-  auto facts = read_model_facts(slot.entry.path, load, load.memory_budget > 0 ? free : free + others);
+  const int64_t tokens = possible_context(*facts, load, options_.memory_room(load.memory_budget) + others);
   const std::scoped_lock lock(mutex_);
-  if (slot.loaded) return;
-  slot.facts = facts ? *std::move(facts) : ModelFacts();  // why not is said to who wants to load it
-  slot.facts_of = state;
+  if (!load_under_way_ && changes == changes_ && slot.facts == facts) slot.context = {tokens, changes};
+  return tokens;
 }
 
 int64_t EngineHost::bytes_in_use() const {
@@ -161,6 +181,9 @@ bool EngineHost::unload_one() {
     gone = std::exchange(oldest->loaded, nullptr);
     add_counters(oldest->past, gone->engine().facts());
   }
+  gone.reset();
+  const std::scoped_lock lock(mutex_);
+  ++changes_;
   return true;
 }
 
@@ -189,9 +212,9 @@ Result<std::shared_ptr<HostedModel>> EngineHost::load(Slot& slot, std::optional<
     }
     if (load.memory_budget == 0 && slots_.size() > 1) {
       const std::scoped_lock lock(mutex_);
-      load.memory_budget = std::max<int64_t>(1, memory_room(0) - promised_bytes());
+      load.memory_budget = std::max<int64_t>(1, options_.memory_room(0) - promised_bytes());
     }
-    files.emplace(files_to_map(slot.entry.path));
+    files.emplace(paths_of(model_file_states(slot.entry.path)));
     auto model = loader_(slot.entry.path, load);
     if (!model) {
       if (model.error().code == ErrorCode::out_of_memory && unload_one_soon()) continue;
@@ -204,6 +227,25 @@ Result<std::shared_ptr<HostedModel>> EngineHost::load(Slot& slot, std::optional<
   }
 }
 
+/// As long as it lives memory is being taken; from its end on it is clear how much.
+class EngineHost::LoadUnderWay {
+ public:
+  explicit LoadUnderWay(EngineHost& host) : host_(host) {
+    const std::scoped_lock lock(host_.mutex_);
+    host_.load_under_way_ = true;
+  }
+  ~LoadUnderWay() {
+    const std::scoped_lock lock(host_.mutex_);
+    host_.load_under_way_ = false;
+    ++host_.changes_;
+  }
+  LoadUnderWay(const LoadUnderWay&) = delete;
+  LoadUnderWay& operator=(const LoadUnderWay&) = delete;
+
+ private:
+  EngineHost& host_;
+};
+
 /// The model of a slot, loaded if it is not; an error is the loader's.
 Result<std::shared_ptr<ServedModel>> EngineHost::model_of(Slot& slot) {
   const auto loaded = [&]() -> std::shared_ptr<ServedModel> {
@@ -214,16 +256,18 @@ Result<std::shared_ptr<ServedModel>> EngineHost::model_of(Slot& slot) {
   if (auto there = loaded()) return there;
   const std::scoped_lock one(loading_);
   if (auto there = loaded()) return there;  // somebody else has loaded it
+  const LoadUnderWay under_way(*this);
   std::optional<FileWatch> files;
-  const FileState state{file_time(slot.entry.path), bytes_of(slot.entry.path)};  // before: what changes is read again
+  auto states = model_file_states(slot.entry.path);  // before: what changes is read again
   QUERN_TRY(auto hosted, load(slot, files));
-  ModelFacts facts = facts_of(hosted->model());
+  auto facts = std::make_shared<const ModelFacts>(facts_of(hosted->model(), std::move(states)));
   const std::scoped_lock lock(mutex_);
   if (stopped_) hosted->engine().stop(*stopped_);
   slot.loaded = hosted;
   slot.files = std::move(files);
   slot.facts = std::move(facts);
-  slot.facts_of = state;
+  slot.facts_failed.reset();
+  slot.context.reset();
   slot.watchdog = {};
   slot.failure.reset();
   return std::shared_ptr<ServedModel>(std::move(hosted));
@@ -432,12 +476,17 @@ void EngineHost::lose(Slot& slot, Error change) {
 
 void EngineHost::unload_lost() {
   std::vector<std::shared_ptr<HostedModel>> gone;  // their threads are waited for outside the lock
+  {
+    const std::scoped_lock lock(mutex_);
+    for (Slot& slot : slots_)
+      if (slot.lost && slot.loaded && slot.loaded.use_count() == 1 && slot.loaded->engine().idle()) {
+        add_counters(slot.past, slot.loaded->engine().facts());
+        gone.push_back(std::exchange(slot.loaded, nullptr));
+      }
+  }
+  if (std::exchange(gone, {}).empty()) return;
   const std::scoped_lock lock(mutex_);
-  for (Slot& slot : slots_)
-    if (slot.lost && slot.loaded && slot.loaded.use_count() == 1 && slot.loaded->engine().idle()) {
-      add_counters(slot.past, slot.loaded->engine().facts());
-      gone.push_back(std::exchange(slot.loaded, nullptr));
-    }
+  ++changes_;
 }
 
 std::vector<std::shared_ptr<HostedModel>> EngineHost::loaded() {

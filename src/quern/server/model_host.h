@@ -15,6 +15,7 @@
 #include "quern/base/result.h"
 #include "quern/engine/engine.h"
 #include "quern/engine/loaded_model.h"
+#include "quern/engine/memory.h"
 #include "quern/server/file_watch.h"
 #include "quern/server/hosted_model.h"
 #include "quern/server/services.h"
@@ -35,7 +36,8 @@ struct HostOptions {
   EngineOptions engine;  ///< of each model
   /// An engine that works so long without getting on answers nobody new; after twice that it is given up.
   std::chrono::milliseconds silence{30'000};
-  std::chrono::milliseconds file_look{1000};  ///< how often files of loaded models are looked at
+  std::chrono::milliseconds file_look{1000};                         ///< how often files of loaded models are looked at
+  std::function<int64_t(int64_t)> memory_room = quern::memory_room;  ///< what tests put in its place
 };
 
 /// Loads models when they are asked for and unloads those that nobody uses when another needs their room, the longest
@@ -53,6 +55,10 @@ class EngineHost : public ModelHost {
   Status start();
 
   std::vector<ModelCard> models() override;
+  /// Of a model that is not in memory the context is what it could have were it alone there, as that was when models
+  /// last came or went.
+  ModelDetails details(const ModelCard& card) override;
+  std::shared_ptr<ServedModel> loaded_model() override;
   /// Why a model does not load is the operator's business (`take_errors`); clients hear that it does not.
   Result<std::shared_ptr<ServedModel>> model(std::string_view name) override;
   bool load_later(std::string_view name, Loaded then) override;
@@ -80,17 +86,22 @@ class EngineHost : public ModelHost {
   std::vector<Error> take_errors();
 
  private:
-  struct FileState {
-    int64_t time = -1, bytes = -1;
-    bool operator==(const FileState&) const = default;
+  using Clock = std::chrono::steady_clock;
+  using FactsPointer = std::shared_ptr<const ModelFacts>;
+  class LoadUnderWay;
+  /// A context that was planned when so many changes of what is in memory had been.
+  struct PlannedContext {
+    int64_t tokens;
+    uint64_t changes;
   };
   struct Slot {
     ModelEntry entry;
-    std::shared_ptr<HostedModel> loaded;  // null: not in memory
-    std::optional<FileWatch> files;       // of what is loaded
-    ModelFacts facts;                     // of its files when they were `facts_of`, whether it is loaded or not
-    FileState facts_of;
-    std::vector<Loaded> waiting;  // for it to be loaded: that is under way
+    std::shared_ptr<HostedModel> loaded;            // null: not in memory
+    std::optional<FileWatch> files;                 // of what is loaded
+    FactsPointer facts;                             // null: nobody has asked for them
+    std::optional<Clock::time_point> facts_failed;  // when their files could not be read; nothing: they could
+    std::optional<PlannedContext> context;          // of `facts`
+    std::vector<Loaded> waiting;                    // for it to be loaded: that is under way
     Watchdog watchdog;
     bool silent = false;
     bool lost = false;  // its file has changed: not served any more
@@ -101,7 +112,9 @@ class EngineHost : public ModelHost {
   };
 
   Slot* find(std::string_view name);
-  void read_facts(Slot& slot, FileState state);
+  FactsPointer facts(Slot& slot);
+  FactsPointer known_facts(Slot& slot);
+  int64_t context(Slot& slot, const FactsPointer& facts);
   void load_for_those_who_wait(Slot& slot);
   Result<std::shared_ptr<ServedModel>> model_of(Slot& slot);
   Result<std::shared_ptr<HostedModel>> load(Slot& slot, std::optional<FileWatch>& files);
@@ -120,9 +133,12 @@ class EngineHost : public ModelHost {
   const HostOptions options_;  // constant after construction
   const Loader loader_;        // constant after construction
   std::mutex loading_;         // one load at a time; taken before mutex_
+  std::mutex reading_;         // facts of one model at a time; taken before mutex_
   std::mutex mutex_;
   std::vector<Slot> slots_;                  // its size and entries are constant; the rest guarded by mutex_
   uint64_t clock_ = 0;                       // guarded by mutex_
+  uint64_t changes_ = 0;                     // guarded by mutex_: of what is in memory, counted when they are done
+  bool load_under_way_ = false;              // guarded by mutex_
   std::optional<Error> stopped_;             // guarded by mutex_
   std::optional<Error> failed_;              // guarded by mutex_
   std::vector<Error> untold_;                // guarded by mutex_

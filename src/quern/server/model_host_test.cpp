@@ -1,7 +1,9 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "quern/server/model_host.h"
 
+#include <fcntl.h>
 #include <gtest/gtest.h>
+#include <sys/resource.h>
 #include <unistd.h>
 
 #include <algorithm>
@@ -133,6 +135,10 @@ class ModelHostTest : public ::testing::Test {
       if (card.loaded) out += card.name;
     return out;
   }
+  static ModelDetails details_of(EngineHost& host, std::string_view name) {
+    const auto cards = host.models();
+    return host.details(*std::ranges::find(cards, name, &ModelCard::name));
+  }
   /// Asks a model and lets it go; what it was.
   static std::string ask(EngineHost& host, std::string_view name, int64_t tokens = 2) {
     auto model = host.model(name);
@@ -238,24 +244,51 @@ TEST_F(ModelHostTest, shows_models_that_are_not_loaded) {
   ASSERT_EQ(cards.size(), 3u);
   EXPECT_EQ(cards[1].name, "b");
   EXPECT_EQ(cards[1].aliases, (std::vector<std::string>{"other", "gpt-4"}));
-  EXPECT_EQ(cards[1].file_bytes, static_cast<int64_t>(std::filesystem::file_size(file_)));
-  EXPECT_GT(cards[1].created, 0);
-  EXPECT_EQ(cards[1].loaded, nullptr);
-  EXPECT_EQ(cards[1].format, "gguf");
-  const auto told = [](const ModelFacts& f) {
-    return fmt::format("{} {} {} {} {} {} {} {}", f.architecture, f.main_type, f.parameters, f.n_layer, f.n_embd,
-                       f.n_vocab, f.trained_context_tokens, f.context_tokens);
-  };
-  EXPECT_EQ(cards[1].facts.architecture, "llama");
-  EXPECT_EQ(cards[1].facts.main_type, "Q4_0");
-  EXPECT_GT(cards[1].facts.parameters, 0);
-  EXPECT_EQ(cards[1].facts.context_tokens, load_.context);
+  EXPECT_FALSE(cards[1].loaded);
+  const ModelDetails details = h->details(cards[1]);
+  EXPECT_EQ(details.file_bytes, static_cast<int64_t>(std::filesystem::file_size(file_)));
+  EXPECT_GT(details.created, 0);
+  EXPECT_EQ(details.format, "gguf");
+  EXPECT_EQ(details.facts->info.architecture, "llama");
+  EXPECT_EQ(details.facts->main_type, "Q4_0");
+  EXPECT_GT(details.facts->info.parameters, 0);
+  EXPECT_EQ(details.context_tokens, load_.context);
+  EXPECT_EQ(h->loaded_model(), nullptr);
   EXPECT_EQ(loads_, 0);
+}
+
+TEST_F(ModelHostTest, facts_are_the_same_before_in_and_after_memory) {
+  const auto h = host(2);
+  const auto told = [&] {
+    const ModelDetails details = details_of(*h, "b");
+    const ModelInfo& info = details.facts->info;
+    return fmt::format("{} {} {} {} {} {} {} {} {} {}", info.architecture, details.facts->main_type, info.parameters,
+                       info.n_layer, info.n_embd, info.n_vocab, info.context_length, details.context_tokens,
+                       details.facts->fills_holes, details.facts->chat_template);
+  };
+  const std::string before = told();
   ask(*h, "b");
-  EXPECT_EQ(told(cards[1].facts), told(h->models()[1].facts)) << "as when it is in memory";
-  // Its files hold no template; whether one of ours goes with it is seen when its tokens are read.
-  EXPECT_EQ(cards[1].facts.chat_template, "");
-  EXPECT_NE(h->models()[1].facts.chat_template, "");
+  EXPECT_EQ(loaded(*h), "b");
+  EXPECT_EQ(h->loaded_model()->name(), "b");
+  EXPECT_EQ(told(), before);
+  const auto in_memory = details_of(*h, "b").facts;
+  for (const char* other : {"a", "c"}) {
+    settle(*h);
+    ask(*h, other);
+  }
+  EXPECT_EQ(loaded(*h), "ac");
+  EXPECT_EQ(told(), before);
+  EXPECT_EQ(details_of(*h, "b").facts, in_memory) << "read again";
+}
+
+TEST_F(ModelHostTest, facts_are_read_once_for_many_who_ask_at_the_same_time) {
+  const auto h = host(3);
+  std::vector<std::future<std::shared_ptr<const ModelFacts>>> all;
+  for (int i = 0; i < 4; ++i) all.push_back(std::async(std::launch::async, [&] { return details_of(*h, "b").facts; }));
+  std::vector<std::shared_ptr<const ModelFacts>> facts;
+  for (auto& each : all) facts.push_back(each.get());
+  for (const auto& each : facts) EXPECT_EQ(each, facts[0]);
+  EXPECT_EQ(details_of(*h, "b").facts, facts[0]);
 }
 
 TEST_F(ModelHostTest, reads_the_facts_of_files_anew_when_they_change) {
@@ -263,11 +296,74 @@ TEST_F(ModelHostTest, reads_the_facts_of_files_anew_when_they_change) {
   std::ofstream(copy) << "no model";
   EngineHost h({{"a", copy, {}}}, {.load = load_},
                [this](const auto& path, const LoadOptions& load) { return this->load(path, load); });
-  EXPECT_EQ(h.models()[0].facts.architecture, "");
-  EXPECT_EQ(h.models()[0].facts.context_tokens, 0);
+  EXPECT_EQ(details_of(h, "a").facts->info.architecture, "");
+  EXPECT_EQ(details_of(h, "a").context_tokens, 0);
   std::filesystem::copy_file(file_, copy, std::filesystem::copy_options::overwrite_existing);
-  EXPECT_EQ(h.models()[0].facts.architecture, "llama");
+  EXPECT_EQ(details_of(h, "a").facts->info.architecture, "llama");
   std::filesystem::remove(copy);
+}
+
+TEST_F(ModelHostTest, tries_again_what_it_could_not_read_though_the_files_are_the_same) {
+  const auto h = host(3);
+  rlimit limit{};
+  ASSERT_EQ(::getrlimit(RLIMIT_NOFILE, &limit), 0);
+  const int next = ::open("/dev/null", O_RDONLY);
+  ASSERT_GE(next, 0);
+  ::close(next);
+  const rlimit none{static_cast<rlim_t>(next), limit.rlim_max};
+  ASSERT_EQ(::setrlimit(RLIMIT_NOFILE, &none), 0);
+  const auto failed = details_of(*h, "b").facts;
+  ASSERT_EQ(::setrlimit(RLIMIT_NOFILE, &limit), 0);
+  EXPECT_EQ(failed->info.architecture, "");
+  EXPECT_EQ(details_of(*h, "b").facts, failed) << "clients may ask as often as they like";
+  EXPECT_TRUE(watch_until(*h, [&] { return details_of(*h, "b").facts->info.architecture == "llama"; }));
+}
+
+TEST_F(ModelHostTest, a_context_is_planned_for_a_model_alone_whatever_is_in_memory) {
+  load_.context = 0;
+  std::atomic<int> begun = 0;
+  const auto loads = [&](const auto& path, LoadOptions load) {
+    ++begun;
+    if (may_load_.valid()) may_load_.wait();
+    load.memory_budget = 0;
+    return LoadedModel::load(path, load, [](int64_t, int64_t) { return true; });
+  };
+  const auto model = ModelSource::open(file_);
+  ASSERT_TRUE(model);
+  const auto outline = load_outline(**model, best_isa());
+  ASSERT_TRUE(outline);
+  const int64_t weights = (*outline)->info().weight_bytes;
+  const auto room_for = [&](int64_t tokens) { return weights + memory_needed(**outline, load_.kv, tokens); };
+  std::atomic<int64_t> room = room_for(128);
+  std::atomic<int> asked = 0;
+  HostOptions options{.load = load_, .engine = {.parallel = 2, .cache_dir = {}}};
+  options.memory_room = [&](int64_t) { return ++asked, room.load(); };
+  EngineHost h({{"a", file_, {}}, {"b", file_, {}}}, options, loads);
+  EXPECT_EQ(details_of(h, "b").context_tokens, 128);
+  EXPECT_EQ(details_of(h, "b").context_tokens, 128);
+  EXPECT_EQ(asked, 1);
+
+  // What is loaded has taken its weights, and nothing of its state yet.
+  ASSERT_TRUE(h.model("a"));
+  room = room_for(128) - weights;
+  EXPECT_EQ(details_of(h, "b").context_tokens, 128);
+  room = room_for(192) - weights;
+  EXPECT_EQ(details_of(h, "b").context_tokens, 128) << "nothing has come or gone";
+
+  // Half way through a load nobody knows whose the memory is.
+  EngineHost other({{"a", file_, {}}, {"b", file_, {}}}, options, loads);
+  std::promise<void> let_load, done;
+  may_load_ = let_load.get_future().share();
+  ASSERT_TRUE(other.load_later("a", [&](const auto&) { done.set_value(); }));
+  for (int i = 0; i < 3000 && begun < 2; ++i) std::this_thread::sleep_for(10ms);
+  room = room_for(64);
+  EXPECT_EQ(details_of(other, "b").context_tokens, 64);
+  room = room_for(256);
+  EXPECT_EQ(details_of(other, "b").context_tokens, 256) << "kept from the middle of a load";
+  let_load.set_value();
+  done.get_future().wait();
+  room = room_for(192) - weights;
+  EXPECT_EQ(details_of(other, "b").context_tokens, 192);
 }
 
 TEST_F(ModelHostTest, a_folder_holds_safetensors) {
@@ -275,7 +371,7 @@ TEST_F(ModelHostTest, a_folder_holds_safetensors) {
   EngineHost h({{"a", file_, {}}, {"b", folder, {}}, {"c", folder / "config.json", {}}}, HostOptions(),
                [this](const auto& path, const LoadOptions& load) { return this->load(path, load); });
   std::string formats;
-  for (const ModelCard& card : h.models()) formats += card.format + ";";
+  for (const ModelCard& card : h.models()) formats += h.details(card).format + ";";
   EXPECT_EQ(formats, "gguf;safetensors;safetensors;");
 }
 
@@ -543,6 +639,11 @@ TEST_F(ModelHostTest, a_model_whose_file_is_written_into_is_not_served_any_more)
   running->end();  // with that error, or it was faster
   EXPECT_EQ(ask(*h, "b"), "b");
   EXPECT_TRUE(watch_until(*h, [&] { return loaded(*h) == "b"; })) << "it goes";
+  const auto known = details_of(*h, "a").facts;
+  EXPECT_EQ(known->info.architecture, "llama");
+  write_into();
+  EXPECT_EQ(details_of(*h, "a").facts, known) << "nobody reads what is not served any more";
+  EXPECT_EQ(details_of(*h, "a").context_tokens, 0);
   EXPECT_TRUE(h->healthy());
   EXPECT_FALSE(h->failure());
   const auto errors = h->take_errors();

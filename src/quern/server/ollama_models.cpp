@@ -15,8 +15,8 @@ namespace {
 constexpr std::string_view kLatest = ":latest";
 
 /// Tells one state of a file from another; Ollama hashes the content, which takes a while for gigabytes.
-std::string digest_of(const ModelCard& card) {
-  const std::string facts = fmt::format("{}\n{}\n{}", card.name, card.file_bytes, card.created);
+std::string digest_of(const ModelCard& card, const ModelDetails& details) {
+  const std::string facts = fmt::format("{}\n{}\n{}", card.name, details.file_bytes, details.created);
   Sha256 sha;
   sha.update(std::as_bytes(std::span(facts)));
   return sha.finish();
@@ -41,19 +41,24 @@ std::string_view without_latest(std::string_view name) {
 
 }  // namespace
 
-Json ollama_details(const ModelCard& card) {
+Json ollama_details(const ModelDetails& details) {
+  const ModelInfo& info = details.facts->info;
   return Json::Object{{"parent_model", ""},
-                      {"format", card.format},
-                      {"family", card.facts.architecture},
-                      {"families", Json::Array{card.facts.architecture}},
-                      {"parameter_size", parameter_size(card.facts.parameters)},
-                      {"quantization_level", card.facts.main_type}};
+                      {"format", details.format},
+                      {"family", info.architecture},
+                      {"families", Json::Array{info.architecture}},
+                      {"parameter_size", parameter_size(info.parameters)},
+                      {"quantization_level", details.facts->main_type}};
 }
 
-Json ollama_model_object(const ModelCard& card) {
-  const auto time = std::chrono::system_clock::time_point(std::chrono::seconds(card.created));
-  return Json::Object{{"name", card.name},       {"model", card.name},        {"modified_at", rfc3339(time)},
-                      {"size", card.file_bytes}, {"digest", digest_of(card)}, {"details", ollama_details(card)}};
+Json ollama_model_object(const ModelCard& card, const ModelDetails& details) {
+  const auto time = std::chrono::system_clock::time_point(std::chrono::seconds(details.created));
+  return Json::Object{{"name", card.name},
+                      {"model", card.name},
+                      {"modified_at", rfc3339(time)},
+                      {"size", details.file_bytes},
+                      {"digest", digest_of(card, details)},
+                      {"details", ollama_details(details)}};
 }
 
 // "0", "0s", "0m0s", 0: digits, and none but zeros.

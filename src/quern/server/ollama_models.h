@@ -14,9 +14,9 @@ namespace quern {
 inline constexpr std::string_view kOllamaVersion = "0.13.4";
 
 /// "name", "size", "details" and the rest of what Ollama's lists tell of a model.
-Json ollama_model_object(const ModelCard& card);
+Json ollama_model_object(const ModelCard& card, const ModelDetails& details);
 /// Its "details" alone.
-Json ollama_details(const ModelCard& card);
+Json ollama_details(const ModelDetails& details);
 
 /// The model that "model" names.
 Result<std::shared_ptr<ServedModel>> ollama_model(const Json& body, ModelHost& models);

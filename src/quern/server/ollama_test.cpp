@@ -226,7 +226,7 @@ TEST(Ollama, lists_of_models_have_what_clients_read) {
   EXPECT_EQ(row.find("details")->dump(),
             R"({"parent_model":"","format":"gguf","family":"test","families":["test"],"parameter_size":"1.2K",)"
             R"("quantization_level":"Q4_K"})");
-  ModelCard folder;
+  ModelDetails folder;
   folder.format = "safetensors";
   EXPECT_EQ(ollama_details(folder).find("format")->string(), "safetensors");
   const Json loaded = server.call("GET", "/api/ps")->json();
@@ -235,6 +235,31 @@ TEST(Ollama, lists_of_models_have_what_clients_read) {
   EXPECT_EQ(shown.find("model_info")->find("test.context_length")->integer(), 1000);
   EXPECT_EQ(shown.find("capabilities")->dump(), R"(["completion","insert","thinking"])");
   EXPECT_EQ(server.call("GET", "/api/version")->json().find("version")->string(), kOllamaVersion);
+}
+
+TEST(Ollama, shows_a_model_that_is_not_in_memory_as_if_it_were) {
+  TestServer server;
+  const std::string loaded = server.post("/api/show", R"({"model":"test-model"})")->text();
+  server.host.there = false;
+  EXPECT_EQ(server.post("/api/show", R"({"model":"test-model"})")->text(), loaded);
+  EXPECT_EQ(server.call("GET", "/api/ps")->text(), R"({"models":[]})");
+  server.host.readable = false;
+  const Json unread = server.post("/api/show", R"({"model":"test-model"})")->json();
+  EXPECT_EQ(unread.find("template")->string(), "");
+  EXPECT_EQ(unread.find("capabilities")->dump(), R"(["completion"])");
+  EXPECT_EQ(unread.find("model_info")->dump(), R"({"general.architecture":"","general.parameter_count":0})");
+  EXPECT_EQ(server.call("GET", "/api/tags")->json().find("models")->array().at(0).find("details")->dump(),
+            R"({"parent_model":"","format":"gguf","family":"","families":[""],"parameter_size":"",)"
+            R"("quantization_level":""})");
+  EXPECT_TRUE(server.host.waiting.empty()) << "nobody loads it for that";
+}
+
+TEST(Ollama, holes_are_filled_by_models_that_have_the_tokens) {
+  TestServer server(/*fills_in=*/false);
+  for (const bool there : {true, false}) {
+    server.host.there = there;
+    EXPECT_EQ(server.post("/api/show", "{}")->json().find("capabilities")->dump(), R"(["completion","thinking"])");
+  }
 }
 
 TEST(Ollama, pull_succeeds_for_what_is_here) {

@@ -17,22 +17,33 @@
 
 namespace quern {
 
-/// A model as the lists of models show it, loaded or not.
+/// A model that there is.
 struct ModelCard {
   std::string name;
   std::vector<std::string> aliases;
+  bool loaded = false;  ///< in memory now
+};
+
+/// What the lists of models show of one besides.
+struct ModelDetails {
   int64_t created = 0;  ///< seconds since 1970: the file's time
   int64_t file_bytes = 0;
-  std::string format = "gguf";          ///< of its files; "safetensors" of a folder
-  std::shared_ptr<ServedModel> loaded;  ///< null: not in memory now
-  ModelFacts facts;                     ///< empty and zero where its files cannot be read
+  std::string format = "gguf";  ///< of its files; "safetensors" of a folder
+  /// Never null; empty and zero where its files cannot be read.
+  std::shared_ptr<const ModelFacts> facts = std::make_shared<const ModelFacts>();
+  int64_t context_tokens = 0;  ///< of one request; 0: unknown, or there is no room for the fewest
 };
 
 /// The models of a server by name. Any thread.
 class ModelHost {
  public:
   virtual ~ModelHost() = default;
+  /// All of them; looks at no file.
   virtual std::vector<ModelCard> models() = 0;
+  /// Of a model that `models` has; reads its files where they are not known as they are.
+  virtual ModelDetails details(const ModelCard& card) = 0;
+  /// The first that is in memory; null: none is.
+  virtual std::shared_ptr<ServedModel> loaded_model() = 0;
   /// With one model any name is its name, and no name too; else an unknown one is not_found and lists the names. Loads
   /// what is not in memory, and makes room for it: may take long.
   virtual Result<std::shared_ptr<ServedModel>> model(std::string_view name) = 0;

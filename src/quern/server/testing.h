@@ -16,6 +16,7 @@
 #include "quern/engine/stop_matcher.h"
 #include "quern/gguf/file.h"
 #include "quern/gguf/writer.h"
+#include "quern/server/fill_in.h"
 #include "quern/server/router.h"
 #include "quern/server/services.h"
 #include "quern/tokenizer/vocab.h"
@@ -289,22 +290,20 @@ class TestWriter : public ResponseWriter {
 class FakeHost : public ModelHost {
  public:
   explicit FakeHost(std::shared_ptr<FakeModel> model) : model_(std::move(model)) {}
-  std::vector<ModelCard> models() override {
-    return {{.name = model_->name(),
-             .aliases = {"alias"},
-             .created = 1700000000,
-             .file_bytes = 1000,
-             .loaded = model_,
-             .facts = {.architecture = "test",
-                       .main_type = "Q4_K",
-                       .parameters = 1234,
-                       .n_layer = 2,
-                       .n_embd = model_->info().n_embd,
-                       .n_vocab = model_->info().n_vocab,
-                       .trained_context_tokens = model_->info().context_length,
-                       .context_tokens = model_->context,
-                       .chat_template = model_->has_template ? std::string(kTestTemplate) : std::string()}}};
+  std::vector<ModelCard> models() override { return {{.name = model_->name(), .aliases = {"alias"}, .loaded = there}}; }
+  ModelDetails details(const ModelCard&) override {
+    ModelDetails out{.created = 1700000000, .file_bytes = 1000};
+    if (!readable) return out;
+    const auto has_token = [&](std::string_view token) { return model_->tokenizer().find(token).has_value(); };
+    ModelFacts facts{.info = model_->info(), .main_type = "Q4_K", .fills_holes = fills_holes(has_token)};
+    facts.info.parameters = 1234;
+    facts.info.n_layer = 2;
+    if (model_->has_template) facts.chat_template = kTestTemplate;
+    out.facts = std::make_shared<const ModelFacts>(std::move(facts));
+    out.context_tokens = model_->context;
+    return out;
   }
+  std::shared_ptr<ServedModel> loaded_model() override { return there ? model_ : nullptr; }
   Result<std::shared_ptr<ServedModel>> model(std::string_view name) override {
     asked = name;
     return std::static_pointer_cast<ServedModel>(model_);
@@ -327,8 +326,9 @@ class FakeHost : public ModelHost {
   }
   bool healthy() override { return true; }
 
-  std::string asked;  ///< the name that a model was last asked for by
-  bool there = true;  ///< in memory; else who needs it waits for `load`
+  std::string asked;     ///< the name that a model was last asked for by
+  bool there = true;     ///< in memory; else who needs it waits for `load`
+  bool readable = true;  ///< its files, by who asks for details
   std::vector<Loaded> waiting;
   std::function<void()> fails;  ///< throws what goes wrong in `metrics`
 

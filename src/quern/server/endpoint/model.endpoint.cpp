@@ -13,7 +13,7 @@ void handle(Exchange&& exchange, Services& services) {
   for (const ModelCard& card : services.models.models())
     if (card.name == exchange.tail ||
         std::find(card.aliases.begin(), card.aliases.end(), exchange.tail) != card.aliases.end())
-      return exchange.writer->respond({.body = model_json(card).dump()});
+      return exchange.writer->respond({.body = model_json(card, services.models.details(card)).dump()});
   write_error(*exchange.writer, exchange.http.path,
               make_error(ErrorCode::not_found, "no model is called {}", printable(exchange.tail)));
 }

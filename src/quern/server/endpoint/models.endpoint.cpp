@@ -7,7 +7,8 @@ namespace {
 
 void handle(Exchange&& exchange, Services& services) {
   Json::Array cards;
-  for (const ModelCard& card : services.models.models()) cards.push_back(model_json(card));
+  for (const ModelCard& card : services.models.models())
+    cards.push_back(model_json(card, services.models.details(card)));
   exchange.writer->respond({.body = Json(Json::Object{{"object", "list"}, {"data", std::move(cards)}}).dump()});
 }
 

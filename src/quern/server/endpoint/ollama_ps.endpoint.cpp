@@ -14,9 +14,10 @@ void handle(Exchange&& exchange, Services& services) {
   Json::Array models;
   for (const ModelCard& card : services.models.models()) {
     if (!card.loaded) continue;
-    Json row = ollama_model_object(card);
+    const ModelDetails details = services.models.details(card);
+    Json row = ollama_model_object(card, details);
     row.set("expires_at", rfc3339(std::chrono::system_clock::now() + kStays));
-    row.set("size_vram", 0).set("context_length", card.loaded->context_tokens());
+    row.set("size_vram", 0).set("context_length", details.context_tokens);
     models.push_back(std::move(row));
   }
   HttpResponse response;

@@ -2,7 +2,6 @@
 #include <array>
 
 #include "quern/server/endpoint.h"
-#include "quern/server/fill_in.h"
 #include "quern/server/ollama_models.h"
 #include "quern/server/services.h"
 
@@ -17,19 +16,20 @@ constexpr auto kFields = std::to_array<FieldSpec>({
 
 /// Facts under the names that model files have for them. The context is that of one request here, whatever the model
 /// was trained for: clients cut their prompts by it.
-Json model_info(const ModelFacts& facts) {
-  Json info = Json::Object{{"general.architecture", facts.architecture}, {"general.parameter_count", facts.parameters}};
-  if (facts.context_tokens > 0) info.set(facts.architecture + ".context_length", facts.context_tokens);
-  if (facts.n_embd == 0) return info;
-  info.set(facts.architecture + ".embedding_length", facts.n_embd);
-  info.set(facts.architecture + ".block_count", facts.n_layer);
-  return info;
+Json model_info(const ModelDetails& details) {
+  const ModelInfo& info = details.facts->info;
+  Json out = Json::Object{{"general.architecture", info.architecture}, {"general.parameter_count", info.parameters}};
+  if (details.context_tokens > 0) out.set(info.architecture + ".context_length", details.context_tokens);
+  if (info.n_embd == 0) return out;
+  out.set(info.architecture + ".embedding_length", info.n_embd);
+  out.set(info.architecture + ".block_count", info.n_layer);
+  return out;
 }
 
-Json capabilities(const ModelCard& card) {
+Json capabilities(const ModelFacts& facts) {
   Json::Array out{"completion"};
-  if (card.loaded && fill_in_ids(card.loaded->tokenizer(), {}, "suffix")) out.push_back("insert");
-  if (card.facts.chat_template.find("<think>") != std::string::npos) out.push_back("thinking");
+  if (facts.fills_holes) out.push_back("insert");
+  if (facts.chat_template.find("<think>") != std::string::npos) out.push_back("thinking");
   return out;
 }
 
@@ -43,14 +43,15 @@ void handle(Exchange&& exchange, Services& services) {
     return write_error(*exchange.writer, exchange.http.path,
                        make_error(ErrorCode::not_found, "model: expected one of /api/tags, found {}",
                                   name ? found_text(*name) : "nothing"));
-  Json object = ollama_model_object(*card);
+  const ModelDetails details = services.models.details(*card);
+  Json object = ollama_model_object(*card, details);
   HttpResponse response;
   response.body = Json(Json::Object{{"modelfile", ""},
                                     {"parameters", ""},
-                                    {"template", card->facts.chat_template},
-                                    {"details", ollama_details(*card)},
-                                    {"model_info", model_info(card->facts)},
-                                    {"capabilities", capabilities(*card)},
+                                    {"template", details.facts->chat_template},
+                                    {"details", ollama_details(details)},
+                                    {"model_info", model_info(details)},
+                                    {"capabilities", capabilities(*details.facts)},
                                     {"modified_at", *object.find("modified_at")}})
                       .dump();
   exchange.writer->respond(std::move(response));

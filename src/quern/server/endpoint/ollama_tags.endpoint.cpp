@@ -8,7 +8,8 @@ namespace {
 
 void handle(Exchange&& exchange, Services& services) {
   Json::Array models;
-  for (const ModelCard& card : services.models.models()) models.push_back(ollama_model_object(card));
+  for (const ModelCard& card : services.models.models())
+    models.push_back(ollama_model_object(card, services.models.details(card)));
   HttpResponse response;
   response.body = Json(Json::Object{{"models", std::move(models)}}).dump();
   exchange.writer->respond(std::move(response));

@@ -392,6 +392,23 @@ TEST(OpenAi, models_tell_the_context_of_one_request) {
   EXPECT_THAT(server.call("GET", "/metrics")->response.content_type, StartsWith("text/plain"));
 }
 
+TEST(OpenAi, models_are_told_of_whether_they_are_in_memory_or_not) {
+  TestServer server;
+  server.host.there = false;
+  const auto shown = [&](std::string_view path) { return server.call("GET", path)->json(); };
+  EXPECT_EQ(shown("/v1/models").dump(),
+            R"({"object":"list","data":[{"id":"test-model","object":"model","created":1700000000,"owned_by":"quern",)"
+            R"("context_length":1000,"aliases":["alias"],"meta":{"architecture":"test","quantization":"Q4_K",)"
+            R"("n_params":1234,"size":1000,"loaded":false,"n_ctx_train":4096,"n_embd":8,"n_vocab":262}}]})");
+  EXPECT_EQ(shown("/v1/models/alias"), at(shown("/v1/models"), "data.0"));
+  EXPECT_EQ(shown("/props").find("default_generation_settings"), nullptr);
+  server.host.readable = false;
+  EXPECT_EQ(at(shown("/v1/models"), "data.0").dump(),
+            R"({"id":"test-model","object":"model","created":1700000000,"owned_by":"quern","aliases":["alias"],)"
+            R"("meta":{"architecture":"","quantization":"","n_params":0,"size":1000,"loaded":false}})");
+  EXPECT_TRUE(server.host.waiting.empty()) << "nobody loads it for that";
+}
+
 TEST(OpenAi, description_has_every_route_and_its_fields) {
   TestServer server;
   const auto document = server.call("GET", "/openapi.json")->json();

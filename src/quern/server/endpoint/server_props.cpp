@@ -19,12 +19,8 @@ Json model_props(const ServedModel& model) {
 }  // namespace
 
 void answer_props(Exchange&& exchange, Services& services) {
-  Json out(Json::Object{});
-  for (const ModelCard& card : services.models.models())
-    if (card.loaded) {
-      out = model_props(*card.loaded);
-      break;
-    }
+  const auto model = services.models.loaded_model();
+  Json out = model ? model_props(*model) : Json(Json::Object{});
   out.set("modalities", Json::Object{{"vision", false}, {"audio", false}});
   out.set("build_info", fmt::format("quern {}", services.version));
   exchange.writer->respond({.body = out.dump()});

@@ -1,0 +1,161 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "quern/server/model_facts.h"
+
+#include <gtest/gtest.h>
+#include <unistd.h>
+
+#include <fstream>
+#include <thread>
+
+#include "quern/engine/memory.h"
+#include "quern/gguf/writer.h"
+#include "quern/model/golden_testing.h"
+
+namespace quern {
+namespace {
+
+namespace fs = std::filesystem;
+
+Result<ModelFacts> facts_at(const fs::path& path) {
+  return read_model_facts(path, best_isa(), model_file_states(path));
+}
+
+std::string text_of(const ModelFacts& facts) {
+  const ModelInfo& info = facts.info;
+  std::string out =
+      fmt::format("{} {} {} {} {} {} {} {}\n{}\n", info.architecture, facts.main_type, info.parameters, info.n_layer,
+                  info.n_embd, info.n_vocab, info.context_length, info.weight_bytes, facts.chat_template);
+  if (facts.fills_holes) out += "fills holes\n";
+  for (const FileState& file : facts.files) out += fmt::format("{} {}\n", file.path.string(), file.bytes);
+  return out;
+}
+
+TEST(ModelFacts, are_the_same_before_and_after_loading) {
+  int models = 0;
+  for (const char* name : {"quant-llama/model.Q4_0.gguf", "llama/model.bf16.gguf", "llama/hf", "qwen2/hf", "qwen3/hf",
+                           "smollm3/hf", "qwen3_5/hf"}) {
+    const std::string text = name;
+    const size_t slash = text.find('/');
+    const fs::path path = testing::golden_model(text.substr(0, slash)) / text.substr(slash + 1);
+    if (!fs::exists(path)) continue;
+    const auto before = facts_at(path);
+    ASSERT_TRUE(before) << name << ": " << before.error().message;
+    const auto loaded = LoadedModel::load(path, {.threads = 1}, [](int64_t, int64_t) { return true; });
+    ASSERT_TRUE(loaded) << name << ": " << loaded.error().message;
+    EXPECT_EQ(text_of(*before), text_of(facts_of(**loaded, model_file_states(path))));
+    EXPECT_NE(before->chat_template, "") << "one of ours: their tokens tell";
+    const auto plan = plan_context((*loaded)->model(), KvType::bf16, 0, 1 << 20);
+    EXPECT_EQ(possible_context(*before, {}, before->info.weight_bytes + (1 << 20)), plan ? plan->tokens : 0);
+    EXPECT_EQ(possible_context(*before, {}, 0), 0);
+    ++models;
+  }
+  if (models == 0) GTEST_SKIP() << "no golden models";
+}
+
+/// A folder of its own with a copy of a model's.
+class ModelFolder : public ::testing::Test {
+ protected:
+  void SetUp() override {
+    const fs::path model = testing::golden_model("llama");
+    if (!fs::exists(model / "hf")) GTEST_SKIP() << "no golden model";
+    file_ = model / "model.bf16.gguf";
+    dir_ = fs::path(::testing::TempDir()) / fmt::format("quern-model-facts-{}", ::getpid());
+    fs::remove_all(dir_);
+    fs::create_directories(dir_);
+    for (const char* name : {"config.json", "model.safetensors", "tokenizer.json", "tokenizer_config.json"})
+      fs::copy_file(model / "hf" / name, dir_ / name);
+  }
+  void TearDown() override { fs::remove_all(dir_); }
+
+  /// The weights in a file that an index names.
+  void split_weights() const {
+    const auto source = ModelSource::open(dir_);
+    ASSERT_TRUE(source) << source.error().message;
+    Json map(Json::Object{});
+    for (const auto& tensor : (*source)->folder()->tensors()) map.set(tensor.name, "part-1.safetensors");
+    fs::rename(dir_ / "model.safetensors", dir_ / "part-1.safetensors");
+    std::ofstream(dir_ / "model.safetensors.index.json") << Json(Json::Object{{"weight_map", std::move(map)}}).dump();
+  }
+  /// The clock of a file system may tick slowly.
+  static void let_time_pass() { std::this_thread::sleep_for(std::chrono::milliseconds(20)); }
+
+  fs::path dir_, file_;
+};
+
+TEST_F(ModelFolder, is_given_by_any_of_its_files) {
+  std::ofstream(dir_ / "chat_template.jinja") << "{{ messages[0].content }}";
+  const auto weights = static_cast<int64_t>(fs::file_size(dir_ / "model.safetensors"));
+  const auto expect_all = [&](std::initializer_list<const char*> names) {
+    for (const char* name : names) {
+      const auto facts = facts_at(dir_ / name);
+      ASSERT_TRUE(facts) << name << ": " << facts.error().message;
+      EXPECT_EQ(facts->info.architecture, "llama") << name;
+      EXPECT_EQ(facts->chat_template, "{{ messages[0].content }}") << name;
+      EXPECT_EQ(weight_file_bytes(*facts), weights) << name;
+    }
+  };
+  expect_all({"", "config.json", "model.safetensors"});
+  split_weights();
+  expect_all({"", "config.json", "model.safetensors.index.json", "part-1.safetensors"});
+}
+
+TEST_F(ModelFolder, no_longer_is_what_was_read_when_a_file_of_it_changes) {
+  split_weights();
+  const fs::path index = dir_ / "model.safetensors.index.json";
+  for (const char* name : {"config.json", "tokenizer.json", "tokenizer_config.json", "part-1.safetensors"}) {
+    const auto facts = facts_at(index);
+    ASSERT_TRUE(facts) << facts.error().message;
+    EXPECT_TRUE(still_hold(*facts, index));
+    let_time_pass();
+    std::fstream(dir_ / name, std::ios::in | std::ios::out | std::ios::binary).put('{');  // no byte more
+    EXPECT_FALSE(still_hold(*facts, index)) << name;
+    fs::copy_file(file_.parent_path() / "hf" / (name[0] == 'p' ? "model.safetensors" : name), dir_ / name,
+                  fs::copy_options::overwrite_existing);
+  }
+  const auto facts = facts_at(index);
+  ASSERT_TRUE(facts) << facts.error().message;
+  std::ofstream(dir_ / "README.md") << "no matter";
+  EXPECT_TRUE(still_hold(*facts, index));
+  std::ofstream(dir_ / "chat_template.jinja") << "{{ messages[0].content }}";
+  EXPECT_FALSE(still_hold(*facts, index));
+}
+
+TEST_F(ModelFolder, without_a_tokenizer_tells_nothing) {
+  fs::remove(dir_ / "tokenizer.json");
+  const auto facts = facts_at(dir_);
+  ASSERT_FALSE(facts);
+  EXPECT_NE(facts.error().message.find("tokenizer.json"), std::string::npos) << facts.error().message;
+}
+
+TEST_F(ModelFolder, parts_of_a_split_file_count_too) {
+  const auto file = gguf::File::open(file_);
+  ASSERT_TRUE(file) << file.error().message;
+  const auto part = [&](int i) { return dir_ / fmt::format("m-{:05}-of-00002.gguf", i + 1); };
+  const auto write = [&](int number) {
+    gguf::Writer writer;
+    if (number == 0)
+      for (const gguf::Entry& entry : file->metadata()) writer.copy(entry);
+    writer.set("split.no", static_cast<uint32_t>(number)).set("split.count", uint32_t{2});
+    writer.set("split.tensors.count", static_cast<int32_t>(file->tensors().size()));
+    for (size_t i = static_cast<size_t>(number); i < file->tensors().size(); i += 2) {
+      const gguf::Tensor& tensor = file->tensors()[i];
+      writer.add(tensor.name, tensor.view.shape, *tensor.view.type,
+                 std::vector<std::byte>(tensor.view.data.begin(), tensor.view.data.end()));
+    }
+    const Status written = writer.write(part(number));
+    ASSERT_TRUE(written) << written.error().message;
+  };
+  write(0);
+  EXPECT_FALSE(facts_at(part(0))) << "the other part is missing";
+  write(1);
+  const auto whole = facts_at(file_), facts = facts_at(part(0));
+  ASSERT_TRUE(facts) << facts.error().message;
+  EXPECT_EQ(facts->info.parameters, whole->info.parameters);
+  EXPECT_EQ(weight_file_bytes(*facts), static_cast<int64_t>(fs::file_size(part(0)) + fs::file_size(part(1))));
+  EXPECT_TRUE(still_hold(*facts, part(0)));
+  write(1);  // another file of the same bytes
+  EXPECT_FALSE(still_hold(*facts, part(0)));
+}
+
+}  // namespace
+}  // namespace quern

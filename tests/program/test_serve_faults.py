@@ -1,5 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
 """What can go wrong around a server: disks, clients, limits, signals, files. Each fault harms whom it must and nobody else. Run by scripts/test."""
+import json
 import os
 import pathlib
 import random
@@ -14,7 +15,7 @@ import threading
 import time
 
 import pytest
-from serving import (COMPLETIONS, MODEL, QUERN, Server, body, disconnect, free_port, prompt, read_rest, read_some, stream_text,
+from serving import (COMPLETIONS, MODEL, QUERN, ROOT, Server, body, disconnect, free_port, prompt, read_rest, read_some, stream_text,
                      unchunked, wait_until)
 
 CONTEXT = ("--ctx", "100000")
@@ -478,6 +479,15 @@ def test_models_share_a_budget_in_turns(log, tmp_path, alone):
 def sockets_of(pid):
     return [os.readlink(f"/proc/{pid}/fd/{fd}") for fd in os.listdir(f"/proc/{pid}/fd")
             if os.readlink(f"/proc/{pid}/fd/{fd}").startswith("socket:")]
+
+
+@pytest.mark.parametrize("named", [".", "config.json", "model.safetensors"])
+def test_a_folder_is_read_inside_the_sandbox_whatever_names_it(log, named):
+    folder = ROOT / "tests/data/models/qwen3-tied/hf"
+    with Server(log, models=(MODEL, folder / named)) as server:
+        card = json.loads(server.get("/v1/models")[1])["data"][1]
+        assert card["meta"]["architecture"] == "qwen3" and not card["meta"]["loaded"]
+        assert server.complete(body(4, model=card["id"]))
 
 
 def test_it_makes_no_connection(log, tmp_path, alone):

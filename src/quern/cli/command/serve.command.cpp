@@ -11,6 +11,7 @@
 #include "quern/cli/model_path.h"
 #include "quern/cli/terminal.h"
 #include "quern/cli/version.h"
+#include "quern/server/file_state.h"
 #include "quern/server/model_host.h"
 #include "quern/server/sandbox.h"
 #include "quern/server/server.h"
@@ -159,7 +160,8 @@ bool is_part(const std::filesystem::path& path) {
 SandboxPaths sandbox_paths(const Arguments& arguments, const std::vector<ModelEntry>& models) {
   SandboxPaths out;
   for (const ModelEntry& model : models) {
-    out.read.push_back(model.path);
+    const std::filesystem::path folder = model_folder(model.path);  // a folder may be named by one of its files
+    out.read.push_back(folder.empty() ? model.path : folder);
     if (!is_part(model.path)) continue;
     // The other parts of a split file, not all that lies beside it.
     std::error_code ignored;

@@ -32,7 +32,7 @@ struct Request {
   std::string owner;             ///< whose cached prefixes it shares, and with whom it shares fairly; empty is one too
   bool use_cache = true;         ///< false: neither reads nor keeps prefixes
   bool counts_prompt = true;     ///< false: another answer to a prompt that was counted with the first
-  bool admitted = false;         ///< who sent it was told that it waits (`Engine::full` was asked): no queue is too full
+  bool admitted = false;         ///< it was told that it waits (`Engine::full` was asked): no queue is too full for it
   std::vector<int64_t> message_starts;  ///< lengths of the prompt where its messages begin, rising
   std::vector<int64_t> checkpoints;     ///< lengths of it worth coming back to, a few: each may cost a copy of state
 };

@@ -8,8 +8,8 @@
 #include <thread>
 
 #include "quern/engine/memory.h"
-#include "quern/gguf/writer.h"
 #include "quern/model/golden_testing.h"
+#include "quern/server/testing.h"
 
 namespace quern {
 namespace {
@@ -132,17 +132,7 @@ TEST_F(ModelFolder, parts_of_a_split_file_count_too) {
   ASSERT_TRUE(file) << file.error().message;
   const auto part = [&](int i) { return dir_ / fmt::format("m-{:05}-of-00002.gguf", i + 1); };
   const auto write = [&](int number) {
-    gguf::Writer writer;
-    if (number == 0)
-      for (const gguf::Entry& entry : file->metadata()) writer.copy(entry);
-    writer.set("split.no", static_cast<uint32_t>(number)).set("split.count", uint32_t{2});
-    writer.set("split.tensors.count", static_cast<int32_t>(file->tensors().size()));
-    for (size_t i = static_cast<size_t>(number); i < file->tensors().size(); i += 2) {
-      const gguf::Tensor& tensor = file->tensors()[i];
-      writer.add(tensor.name, tensor.view.shape, *tensor.view.type,
-                 std::vector<std::byte>(tensor.view.data.begin(), tensor.view.data.end()));
-    }
-    const Status written = writer.write(part(number));
+    const Status written = testing::write_split_part(*file, static_cast<size_t>(number), 2, part(number));
     ASSERT_TRUE(written) << written.error().message;
   };
   write(0);

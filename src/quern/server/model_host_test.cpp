@@ -1,9 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "quern/server/model_host.h"
 
-#include <fcntl.h>
 #include <gtest/gtest.h>
-#include <sys/resource.h>
 #include <unistd.h>
 
 #include <algorithm>
@@ -16,6 +14,7 @@
 #include <thread>
 
 #include "quern/model/golden_testing.h"
+#include "quern/server/testing.h"
 
 namespace quern {
 namespace {
@@ -303,20 +302,22 @@ TEST_F(ModelHostTest, reads_the_facts_of_files_anew_when_they_change) {
   std::filesystem::remove(copy);
 }
 
-TEST_F(ModelHostTest, tries_again_what_it_could_not_read_though_the_files_are_the_same) {
-  const auto h = host(3);
-  rlimit limit{};
-  ASSERT_EQ(::getrlimit(RLIMIT_NOFILE, &limit), 0);
-  const int next = ::open("/dev/null", O_RDONLY);
-  ASSERT_GE(next, 0);
-  ::close(next);
-  const rlimit none{static_cast<rlim_t>(next), limit.rlim_max};
-  ASSERT_EQ(::setrlimit(RLIMIT_NOFILE, &none), 0);
-  const auto failed = details_of(*h, "b").facts;
-  ASSERT_EQ(::setrlimit(RLIMIT_NOFILE, &limit), 0);
-  EXPECT_EQ(failed->info.architecture, "");
-  EXPECT_EQ(details_of(*h, "b").facts, failed) << "clients may ask as often as they like";
-  EXPECT_TRUE(watch_until(*h, [&] { return details_of(*h, "b").facts->info.architecture == "llama"; }));
+TEST_F(ModelHostTest, tries_again_what_it_could_not_read_though_the_file_is_the_same) {
+  const auto whole = gguf::File::open(file_);
+  ASSERT_TRUE(whole) << whole.error().message;
+  const auto part = [](size_t number) {
+    return std::filesystem::path(::testing::TempDir()) /
+           fmt::format("quern-host-{}-{:05}-of-00002.gguf", ::getpid(), number + 1);
+  };
+  ASSERT_TRUE(testing::write_split_part(*whole, 0, 2, part(0)));
+  EngineHost h({{"a", part(0), {}}}, {.load = load_},
+               [this](const auto& path, const LoadOptions& load) { return this->load(path, load); });
+  const auto failed = details_of(h, "a").facts;
+  EXPECT_EQ(failed->info.architecture, "") << "the other part is missing";
+  EXPECT_EQ(details_of(h, "a").facts, failed) << "clients may ask as often as they like";
+  ASSERT_TRUE(testing::write_split_part(*whole, 1, 2, part(1)));
+  EXPECT_TRUE(watch_until(h, [&] { return details_of(h, "a").facts->info.architecture == "llama"; }));
+  for (const size_t number : {0, 1}) std::filesystem::remove(part(number));
 }
 
 TEST_F(ModelHostTest, a_context_is_planned_for_a_model_alone_whatever_is_in_memory) {

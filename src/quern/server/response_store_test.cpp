@@ -150,19 +150,33 @@ TEST_F(DiskStore, damaged_files_are_as_if_absent) {
 TEST_F(DiskStore, links_and_strange_things_are_not_followed) {
   const fs::path path = one_file(), outside = folder_.parent_path() / "outside";
   fs::rename(path, outside);
-  const std::vector<std::pair<const char*, std::function<void()>>> in_the_way = {
-      {"a link", [&] { fs::create_symlink(outside, path); }},
-      {"a folder", [&] { fs::create_directory(path); }},
-      {"a pipe", [&] { ASSERT_EQ(mkfifo(path.c_str(), 0600), 0); }},
+  struct Thing {
+    const char* what;
+    std::function<void()> make;
+    const char* refused;  ///< part of the error; null: it is replaced
   };
-  for (const auto& [what, make] : in_the_way) {
-    make();
+  const Thing in_the_way[] = {
+      {"a link", [&] { fs::create_symlink(outside, path); }, nullptr},
+      {"a folder", [&] { fs::create_directory(path); }, "expected a regular file or none, found a folder"},
+      {"a pipe", [&] { ASSERT_EQ(mkfifo(path.c_str(), 0600), 0); }, "expected a regular file or none, found a pipe"},
+  };
+  for (const Thing& thing : in_the_way) {
+    SCOPED_TRACE(thing.what);
+    thing.make();
     const auto store = open();
-    EXPECT_EQ(store->get("ada", "resp_1"), std::nullopt) << what;
-    EXPECT_FALSE(store->remove("ada", "resp_1")) << what;
+    EXPECT_EQ(store->get("ada", "resp_1"), std::nullopt);
+    EXPECT_FALSE(store->remove("ada", "resp_1"));
     store->put("ada", "resp_1", record_of("new").dump());
-    EXPECT_EQ(store->get("ada", "resp_1"), record_of("new")) << what;
     store->flush();
+    const auto error = store->last_error();
+    if (thing.refused) {
+      ASSERT_TRUE(error);
+      EXPECT_NE(error->message.find(thing.refused), std::string::npos) << error->message;
+      EXPECT_EQ(store->get("ada", "resp_1"), std::nullopt);
+    } else {
+      EXPECT_FALSE(error) << error->message;
+      EXPECT_EQ(store->get("ada", "resp_1"), record_of("new"));
+    }
     fs::remove_all(path);
   }
   EXPECT_TRUE(fs::exists(outside));

@@ -5,6 +5,7 @@
 #include <algorithm>
 #include <cmath>
 #include <deque>
+#include <filesystem>
 #include <functional>
 #include <map>
 #include <memory>
@@ -50,6 +51,22 @@ inline std::unique_ptr<Tokenizer> byte_tokenizer(bool fills_in = true) {
   auto tokenizer = Tokenizer::from_gguf(*file);
   QUERN_CHECK(tokenizer.has_value(), tokenizer ? "" : tokenizer.error().message.c_str());
   return *std::move(tokenizer);
+}
+
+/// Writes part `number` (from 0) of `parts` of a model in one GGUF file; the tensors take turns.
+inline Status write_split_part(const gguf::File& whole, size_t number, size_t parts,
+                               const std::filesystem::path& path) {
+  gguf::Writer writer;
+  if (number == 0)
+    for (const gguf::Entry& entry : whole.metadata()) writer.copy(entry);
+  writer.set("split.no", static_cast<uint32_t>(number)).set("split.count", static_cast<uint32_t>(parts));
+  writer.set("split.tensors.count", static_cast<int32_t>(whole.tensors().size()));
+  for (size_t i = number; i < whole.tensors().size(); i += parts) {
+    const gguf::Tensor& tensor = whole.tensors()[i];
+    writer.add(tensor.name, tensor.view.shape, *tensor.view.type,
+               std::vector<std::byte>(tensor.view.data.begin(), tensor.view.data.end()));
+  }
+  return writer.write(path);
 }
 
 inline constexpr std::string_view kTestTemplate =

@@ -72,7 +72,7 @@ Result<std::unique_ptr<Vocab>> read_tokens(const Keys& keys, Scores scores) {
     t.text = *text;
     const auto type = types != nullptr ? types->integer(i) : std::optional<int64_t>(1);
     if (!type) return not_of_type("token_type", i, "a whole number");
-    t.type = *type >= 1 && *type <= 6 ? static_cast<TokenType>(*type) : TokenType::normal;
+    t.type = token_type(*type);
     if (score == nullptr) continue;
     const auto s = score->number(i);
     if (!s) return not_of_type("scores", i, "a number");

@@ -20,11 +20,17 @@ Result<TokenTexts> TokenTexts::from_gguf(const gguf::File& file) {
   if (types && (!types->is_array() || types->size() < tokens->size())) types = nullptr;
   TokenTexts out;
   out.texts_.reserve(static_cast<size_t>(tokens->size()));
+  std::vector<std::string_view> others;  // unused ones and bytes: nothing looks these up
   for (int64_t i = 0; i < tokens->size(); ++i) {
-    const auto type = static_cast<TokenType>(types ? types->integer(i).value_or(1) : 1);
-    if (type == TokenType::unused || type == TokenType::byte) continue;  // nothing looks these up
-    if (const auto text = tokens->string(i)) out.texts_.push_back(*text);
+    const auto text = tokens->string(i);
+    if (!text) continue;
+    const TokenType type = token_type(types ? types->integer(i).value_or(1) : 1);
+    (type == TokenType::unused || type == TokenType::byte ? others : out.texts_).push_back(*text);
   }
+  const auto is_other = [&](std::string_view text) { return std::ranges::find(others, text) != others.end(); };
+  for (const std::string_view text :
+       known_control_texts([&](std::string_view name) { return out.has(name) || is_other(name); }))
+    if (is_other(text)) out.texts_.push_back(text);
   return out;
 }
 

@@ -6,6 +6,7 @@
 #include <bit>
 #include <charconv>
 #include <functional>
+#include <iterator>
 
 #include "quern/base/utf8.h"
 
@@ -47,6 +48,14 @@ constexpr std::string_view kFillTexts[] = {"<|fim_pad|>", "<|repo_name|>", "<|fi
 // gpt-oss: these frame a message, its text goes on (GGUF files; libllama's rule).
 constexpr std::string_view kHarmonyVisible[] = {"<|channel|>", "<|message|>", "<|start|>", "<|constrain|>", "<|end|>"};
 
+using Has = FunctionRef<bool(std::string_view)>;
+
+bool is_harmony(Has has) { return has("<|return|>") && has("<|call|>"); }
+
+/// GLM: the next role ends the turn.
+constexpr std::string_view kGlmUser = "<|user|>";
+bool is_glm(Has has) { return has("[gMASK]"); }
+
 /// Byte -> code point of GPT-2's table: printable bytes are themselves, the others follow from U+0100 on.
 constexpr std::array<char32_t, 256> kSpelling = [] {
   std::array<char32_t, 256> table{};
@@ -66,6 +75,17 @@ constexpr std::array<int16_t, 0x144> kByteOfSpelling = [] {
 }();
 
 }  // namespace
+
+TokenType token_type(int64_t number) {
+  return number >= 1 && number <= 6 ? static_cast<TokenType>(number) : TokenType::normal;
+}
+
+std::vector<std::string_view> known_control_texts(Has has) {
+  std::vector<std::string_view> out(std::begin(kEndTexts), std::end(kEndTexts));
+  if (is_glm(has)) out.push_back(kGlmUser);
+  if (is_harmony(has)) out.insert(out.end(), std::begin(kHarmonyVisible), std::end(kHarmonyVisible));
+  return out;
+}
 
 double usable_score(double score) {
   constexpr double kLimit = 1e9;
@@ -143,6 +163,7 @@ void Vocab::settle_ends(EndTexts which) {
     const Token& t = tokens_[static_cast<size_t>(id)];
     if (t.is_added() || which == EndTexts::all_tokens) by_text.insert(t.text, id);
   }
+  const auto has = [&](std::string_view text) { return by_text.find(text).has_value(); };
   const auto mark = [&](std::string_view text) {
     const auto id = by_text.find(text);
     if (!id) return;
@@ -153,8 +174,8 @@ void Vocab::settle_ends(EndTexts which) {
   for (const std::string_view text : kEndTexts) mark(text);
   for (const std::string_view text : kFillTexts)
     if (const auto id = by_text.find(text)) is_end_[static_cast<size_t>(*id)] = true;
-  if (by_text.find("[gMASK]")) mark("<|user|>");  // GLM: the next role ends the turn
-  if (by_text.find("<|return|>") && by_text.find("<|call|>")) {
+  if (is_glm(has)) mark(kGlmUser);
+  if (is_harmony(has)) {
     if (const auto end = by_text.find("<|end|>")) is_end_[static_cast<size_t>(*end)] = false;
     for (const std::string_view text : kHarmonyVisible)
       if (const auto id = by_text.find(text); id && which == EndTexts::all_tokens) {

@@ -7,6 +7,7 @@
 #include <string_view>
 #include <vector>
 
+#include "quern/base/function_ref.h"
 #include "quern/base/result.h"
 #include "quern/tokenizer/tokenizer.h"
 
@@ -14,6 +15,8 @@ namespace quern {
 
 /// Numbers as in tokenizer.ggml.token_type.
 enum class TokenType : uint8_t { undefined, normal, unknown, control, user_defined, unused, byte };
+/// Of a number that a file has; one that means nothing is an ordinary token's.
+TokenType token_type(int64_t number);
 
 struct Token {
   std::string text;   ///< as the file spells it
@@ -62,6 +65,10 @@ enum class EndTexts : uint8_t {
   all_tokens,    ///< GGUF: the types in files are often wrong; also the exceptions for gpt-oss
   added_tokens,  ///< tokenizer.json, .tiktoken: an ordinary token stays one
 };
+
+/// The well-known texts whose tokens are control tokens whatever the file says of them (EndTexts::all_tokens). Some are
+/// in certain vocabularies only: `has` tells whether there is a token of a text.
+std::vector<std::string_view> known_control_texts(FunctionRef<bool(std::string_view text)> has);
 
 /// How ordinary tokens are looked up: by what they stand for, or by the file's spelling.
 enum class LookUp : uint8_t { bytes, text };

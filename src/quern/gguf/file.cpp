@@ -2,12 +2,16 @@
 #include "quern/gguf/file.h"
 
 #include <algorithm>
+#include <charconv>
 
 #include "quern/gguf/parser.h"
 #include "quern/io/mapped_file.h"
 #include "quern/io/printable.h"
 
 namespace quern::gguf {
+
+namespace fs = std::filesystem;
+
 namespace {
 
 /// Places of names in a list, sorted by name. Not hashed: a file could be made so that all its names fall together.
@@ -45,6 +49,15 @@ struct Split {
   std::optional<int64_t> tensors;
 };
 
+constexpr int64_t kMostParts = 65535;
+
+/// A number of five digits.
+std::optional<int64_t> five_digits(std::string_view text) {
+  int64_t number = 0;
+  const auto [end, error] = std::from_chars(text.data(), text.data() + text.size(), number);
+  return text.size() == 5 && text[0] != '-' && end == text.data() + 5 ? std::optional(number) : std::nullopt;
+}
+
 Result<std::optional<int64_t>> split_number(const Part& part, std::string_view key, int64_t high) {
   const Value* value = part.find(key);
   if (!value) return std::optional<int64_t>();
@@ -56,8 +69,8 @@ Result<std::optional<int64_t>> split_number(const Part& part, std::string_view k
 }
 
 Result<Split> read_split(const Part& part) {
-  QUERN_TRY(const auto count, split_number(part, "split.count", 65535));
-  QUERN_TRY(const auto number, split_number(part, "split.no", 65534));
+  QUERN_TRY(const auto count, split_number(part, "split.count", kMostParts));
+  QUERN_TRY(const auto number, split_number(part, "split.no", kMostParts - 1));
   QUERN_TRY(const auto tensors, split_number(part, "split.tensors.count", INT32_MAX));
   Split out{number.value_or(0), count.value_or(0), tensors};
   if (out.count > 1 && out.number >= out.count)
@@ -69,23 +82,27 @@ std::string part_ending(int64_t number, int64_t count) {
   return fmt::format("-{:05}-of-{:05}.gguf", number + 1, count);
 }
 
-/// What the names of all parts start with, from the name of one.
-Result<std::string> common_prefix(const std::filesystem::path& path, const Split& split) {
-  const std::string name = path.filename().string(), ending = part_ending(split.number, split.count);
-  if (!name.ends_with(ending))
-    return make_error(ErrorCode::corrupt_data, "expected a name that ends in {} as its metadata says, found {}", ending,
-                      printable(name));
-  return name.substr(0, name.size() - ending.size());
+fs::path part_path(const fs::path& beside, const PartName& name, int64_t number) {
+  return beside.parent_path() / (name.prefix + part_ending(number, name.count));
+}
+
+/// The name of a part, which says the same as its metadata.
+Result<PartName> checked_name(const fs::path& path, const Split& split) {
+  auto name = part_name(path);
+  if (!name || name->number != split.number || name->count != split.count)
+    return make_error(ErrorCode::corrupt_data, "expected a name that ends in {} as its metadata says, found {}",
+                      part_ending(split.number, split.count), printable(path.filename().string()));
+  return *std::move(name);
 }
 
 struct OpenPart {
-  std::filesystem::path path;
+  fs::path path;
   MappedFile map;
   Part part;
   Split split;
 };
 
-Result<OpenPart> open_part(const std::filesystem::path& path) {
+Result<OpenPart> open_part(const fs::path& path) {
   QUERN_TRY(MappedFile map, MappedFile::open(path));
   auto part = Parser::parse(map.bytes());
   if (!part) return std::move(part).error().in(path.string());
@@ -95,7 +112,7 @@ Result<OpenPart> open_part(const std::filesystem::path& path) {
 }
 
 /// All parts in order, each where and what the first one opened says.
-Result<std::vector<OpenPart>> open_parts(const std::filesystem::path& path) {
+Result<std::vector<OpenPart>> open_parts(const fs::path& path) {
   QUERN_TRY(OpenPart opened, open_part(path));
   std::vector<OpenPart> parts;
   if (opened.split.count <= 1) {
@@ -103,20 +120,18 @@ Result<std::vector<OpenPart>> open_parts(const std::filesystem::path& path) {
     return parts;
   }
   const Split own = opened.split;
-  auto prefix = common_prefix(path, own);
-  if (!prefix) return std::move(prefix).error().in(path.string());
+  const auto name = checked_name(path, own);
+  if (!name) return name.error().in(path.string());
   for (int64_t i = 0; i < own.count; ++i) {
-    if (i == own.number) {
-      parts.push_back(std::move(opened));
-      continue;
-    }
-    auto part = open_part(path.parent_path() / (*prefix + part_ending(i, own.count)));
+    if (i == own.number) continue;
+    auto part = open_part(part_path(path, *name, i));
     if (!part) return std::move(part).error().in(fmt::format("part {} of {}", i + 1, own.count));
     if (part->split.number != i || part->split.count != own.count)
       return make_error(ErrorCode::corrupt_data, "{}: expected part {} of {}, found {} of {}", part->path.string(),
                         i + 1, own.count, part->split.number + 1, part->split.count);
     parts.push_back(*std::move(part));
   }
+  parts.insert(parts.begin() + own.number, std::move(opened));
   return parts;
 }
 
@@ -134,9 +149,28 @@ Status check_total(const std::vector<OpenPart>& parts) {
 
 }  // namespace
 
+std::optional<PartName> part_name(const fs::path& path) {
+  constexpr std::string_view kEnding = "-00001-of-00002.gguf";
+  const std::string name = path.filename().string();
+  if (name.size() < kEnding.size()) return std::nullopt;
+  const std::string_view ending = std::string_view(name).substr(name.size() - kEnding.size());
+  const auto place = five_digits(ending.substr(1, 5)), count = five_digits(ending.substr(10, 5));
+  if (!place || !count || *place < 1 || *place > *count || *count > kMostParts) return std::nullopt;
+  if (ending != part_ending(*place - 1, *count)) return std::nullopt;
+  return PartName{name.substr(0, name.size() - kEnding.size()), *place - 1, *count};
+}
+
+std::vector<fs::path> part_paths(const fs::path& path) {
+  const auto name = part_name(path);
+  if (!name) return {path};
+  std::vector<fs::path> out;
+  for (int64_t i = 0; i < name->count; ++i) out.push_back(i == name->number ? path : part_path(path, *name, i));
+  return out;
+}
+
 struct File::Impl {
   std::vector<MappedFile> maps;  // everything else looks into them
-  std::vector<std::filesystem::path> paths;
+  std::vector<fs::path> paths;
   Part part;  // metadata of the first, tensors of all
   NameIndex keys, names;
   int64_t bytes = 0;
@@ -159,7 +193,7 @@ struct File::Impl {
   }
 };
 
-Result<File> File::open(const std::filesystem::path& path) {
+Result<File> File::open(const fs::path& path) {
   QUERN_TRY(auto parts, open_parts(path));
   QUERN_TRY_STATUS(check_total(parts));
   auto impl = std::make_unique<Impl>();
@@ -189,7 +223,7 @@ std::span<const Entry> File::metadata() const { return impl_->part.metadata; }
 std::span<const Tensor> File::tensors() const { return impl_->part.tensors; }
 uint32_t File::version() const { return impl_->part.version; }
 int64_t File::file_bytes() const { return impl_->bytes; }
-std::span<const std::filesystem::path> File::paths() const { return impl_->paths; }
+std::span<const fs::path> File::paths() const { return impl_->paths; }
 
 const Value* File::find(std::string_view key) const {
   const auto at = impl_->keys.find(key);

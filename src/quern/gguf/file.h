@@ -55,6 +55,17 @@ struct Tensor {
   TensorView view;
 };
 
+/// The place of a file in a split model, as its name tells: "name-00002-of-00003.gguf".
+struct PartName {
+  std::string prefix;             ///< what the names of all parts begin with: "name"
+  int64_t number = 0, count = 0;  ///< `number` from 0 on, below `count`
+};
+std::optional<PartName> part_name(const std::filesystem::path& path);
+
+/// All parts of the split model that a file of this name belongs to, in order, whether they are there or not; a file of
+/// another name alone. Looks at no disk.
+std::vector<std::filesystem::path> part_paths(const std::filesystem::path& path);
+
 /// A GGUF file (v2, v3) or all parts of a split one, mapped and checked: every bound before anything is allocated,
 /// every tensor inside its file. Immutable. Layout: docs/formats.md.
 class File {

@@ -217,6 +217,29 @@ TEST_F(GgufSplit, any_part_opens_all) {
   }
 }
 
+TEST_F(GgufSplit, names_tell_all_parts) {
+  const auto name = part_name(path(1));
+  ASSERT_TRUE(name);
+  EXPECT_EQ(name->prefix, "m");
+  EXPECT_EQ(name->number, 1);
+  EXPECT_EQ(name->count, 2);
+  for (const fs::path& given :
+       {path(0), path(1), fs::path("m-00002-of-00002.gguf"), dir_ / "" / "m-00001-of-00002.gguf"})
+    EXPECT_EQ(part_paths(given), (std::vector<fs::path>{given.parent_path() / "m-00001-of-00002.gguf",
+                                                        given.parent_path() / "m-00002-of-00002.gguf"}));
+  const auto file = File::open(path(1));
+  ASSERT_TRUE(file) << file.error().message;
+  EXPECT_TRUE(std::ranges::equal(file->paths(), part_paths(path(1)))) << "spelled in the same way";
+  EXPECT_EQ(part_paths("-00001-of-00001.gguf").size(), 1u);
+  EXPECT_EQ(part_paths("m-00007-of-65535.gguf").size(), 65535u);
+  for (const char* other : {"m.gguf", "m-00000-of-00002.gguf", "m-00003-of-00002.gguf", "m-00001-of-00002", "m",
+                            "m-00001-of-00002.gguf.part", "m-0001-of-0002.gguf", "m-00001-of-99999.gguf", "",
+                            "m-+0001-of-00002.gguf", "m_00001-of-00002.gguf", "m--0001-of-00002.gguf"}) {
+    EXPECT_FALSE(part_name(other)) << other;
+    EXPECT_EQ(part_paths(other), std::vector<fs::path>{other});
+  }
+}
+
 TEST_F(GgufSplit, a_missing_part_is_named) {
   fs::remove(path(1));
   auto f = File::open(path(0));

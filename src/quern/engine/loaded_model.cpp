@@ -176,7 +176,7 @@ Result<std::unique_ptr<Tokenizer>> load_tokenizer(const fs::path& path, std::str
     return make_error(ErrorCode::invalid_argument, "{}: a split rule goes with a .tiktoken file, found '{}'",
                       path.string(), extension);
   std::error_code ignored;
-  const bool is_json_file = extension == ".json" && path.filename() != "config.json";
+  const bool is_json_file = extension == ".json" && !safetensors::folder_of(path);
   if (is_json_file || (fs::is_directory(path, ignored) && !fs::exists(path / "config.json", ignored))) {
     const fs::path file = is_json_file ? path : path / "tokenizer.json";
     const fs::path config = file.parent_path() / "tokenizer_config.json";
@@ -196,7 +196,7 @@ Result<std::optional<TemplateSource>> load_template_source(const fs::path& path)
     QUERN_TRY(std::string text, read_text_file(path, 16 << 20));
     return std::optional(TemplateSource{std::move(text), {}, {}});
   }
-  if (extension == ".json" && path.filename() != "config.json") return config_template(path);
+  if (extension == ".json" && !safetensors::folder_of(path)) return config_template(path);
   if (extension == ".gguf") {
     QUERN_TRY(gguf::File file, gguf::File::open(path));
     return gguf_template(file);

@@ -4,6 +4,8 @@
 #include <gtest/gtest.h>
 #include <unistd.h>
 
+#include <fstream>
+
 #include "quern/engine/generate.h"
 #include "quern/gguf/writer.h"
 
@@ -75,6 +77,22 @@ TEST(LoadedModel, a_model_without_a_template_gets_one_that_its_control_tokens_te
   ASSERT_TRUE(chat_template);
   ASSERT_NE(*chat_template, nullptr);
   EXPECT_NE((*chat_template)->source().find("<|im_start|>"), std::string::npos);
+}
+
+TEST(LoadedModel, tokenizer_and_template_are_found_by_any_file_of_a_folder) {
+  const fs::path folder = fs::temp_directory_path() / fmt::format("quern_folder_{}", ::getpid());
+  fs::copy(fs::path(QUERN_SOURCE_DIR) / "tests/data/models/qwen3-tied/hf", folder);
+  std::ofstream(folder / "model.safetensors.index.json") << "{}";  // counts less than the whole file beside it
+  std::ofstream(folder / "chat_template.jinja") << "a template";
+  for (const char* name : {"", "config.json", "model.safetensors", "model.safetensors.index.json"}) {
+    const auto tokenizer = load_tokenizer(folder / name);
+    EXPECT_TRUE(tokenizer) << name << ": " << tokenizer.error().message;
+    const auto text = load_template_source(folder / name);
+    ASSERT_TRUE(text && *text) << name << ": " << text.error().message;
+    EXPECT_EQ((*text)->text, "a template") << name;
+  }
+  EXPECT_TRUE(load_tokenizer(folder / "tokenizer.json"));
+  fs::remove_all(folder);
 }
 
 TEST(LoadedModel, a_template_that_does_not_compile_stops_only_who_needs_it) {

@@ -28,16 +28,11 @@ bool same_shape(const Shape& a, const Shape& b) {
   return true;
 }
 
-bool is_folder_path(const std::filesystem::path& path) {
-  std::error_code ignored;
-  return std::filesystem::is_directory(path, ignored) || path.extension() == ".safetensors" ||
-         path.extension() == ".json";
-}
-
 }  // namespace
 
 Result<std::unique_ptr<ModelSource>> ModelSource::open(const std::filesystem::path& path) {
-  if (is_folder_path(path)) {
+  // Of other JSON files too: it says what it expects.
+  if (safetensors::folder_of(path) || path.extension() == ".json") {
     QUERN_TRY(auto folder, safetensors::Folder::open(path));
     auto source = from(std::move(folder));
     return source ? std::move(source) : std::move(source).error().in(path.string());

@@ -69,6 +69,12 @@ class FolderSource : public ::testing::Test {
 
 TEST_F(FolderSource, loads_as_published) { EXPECT_EQ(error_with(config_), ""); }
 
+TEST_F(FolderSource, another_json_file_hears_what_is_expected) {
+  std::ofstream(folder_ / "tokenizer.json") << "{}";
+  EXPECT_THAT(error_of(ModelSource::open(folder_ / "tokenizer.json")),
+              HasSubstr("expected a model folder, its config.json or one of its .safetensors files"));
+}
+
 TEST_F(FolderSource, names_key_expected_and_found) {
   EXPECT_EQ(error_with("num_hidden_layers", 0),
             "config.json: num_hidden_layers: expected an integer of 1 to 4096, found 0");

@@ -105,20 +105,27 @@ Result<std::map<std::string, Shard>> open_shards(const fs::path& folder) {
   return out;
 }
 
-/// The folder that `given` is or lies in.
-Result<fs::path> folder_of(const fs::path& given) {
+/// The folder that is there.
+Result<fs::path> existing_folder(const fs::path& given) {
   std::error_code ignored;
-  if (fs::is_directory(given, ignored)) return given;
   if (!fs::exists(given, ignored))
     return make_error(ErrorCode::not_found, "{}: no such file or folder", given.string());
-  const fs::path name = given.filename();
-  if (name != "config.json" && name != kIndex && name.extension() != ".safetensors")
+  auto folder = folder_of(given);
+  if (!folder)
     return make_error(ErrorCode::invalid_argument,
                       "{}: expected a model folder, its config.json or one of its .safetensors files", given.string());
-  return given.has_parent_path() ? given.parent_path() : fs::path(".");
+  return *std::move(folder);
 }
 
 }  // namespace
+
+std::optional<fs::path> folder_of(const fs::path& path) {
+  std::error_code ignored;
+  if (fs::is_directory(path, ignored)) return path;
+  const fs::path name = path.filename();
+  if (name != "config.json" && name != kIndex && name.extension() != ".safetensors") return std::nullopt;
+  return path.has_parent_path() ? path.parent_path() : fs::path(".");
+}
 
 Result<const Json*> template_in(const Json& config) {
   const Json* text = config.find("chat_template");
@@ -138,7 +145,7 @@ Result<const Json*> template_in(const Json& config) {
 
 Result<Folder> Folder::open(const fs::path& given) {
   auto impl = std::make_unique<Impl>();
-  QUERN_TRY(impl->path, folder_of(given));
+  QUERN_TRY(impl->path, existing_folder(given));
   const fs::path& path = impl->path;
   if (!is_file(path / "config.json"))
     return make_error(ErrorCode::not_found, "{}: expected a model folder with config.json and {}, found no config.json",

@@ -23,11 +23,15 @@ struct Tensor {
   TensorView view;         ///< type is null where the dtype is no weight type (integers, FP8); sizes may be 0
 };
 
+/// The model folder that a path names: a folder, or the one where its config.json, its index of weights or one of its
+/// .safetensors files lies. Nothing: another path, as of a GGUF file. Of what is inside it looks at nothing.
+std::optional<std::filesystem::path> folder_of(const std::filesystem::path& path);
+
 /// A model folder as published on Hugging Face: config.json and model.safetensors, or shards by
 /// model.safetensors.index.json. All files mapped, every bound checked before anything is allocated. Immutable.
 class Folder {
  public:
-  /// `path`: the folder, or its config.json or one of its .safetensors files.
+  /// `path`: the folder or one of its files, as `folder_of` takes them.
   static Result<Folder> open(const std::filesystem::path& path);
   Folder(Folder&&) noexcept;
   Folder& operator=(Folder&&) noexcept;

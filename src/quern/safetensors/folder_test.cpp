@@ -84,6 +84,19 @@ TEST_F(SafetensorsFolder, opens_by_folder_config_or_weights) {
             path("none.safetensors") + ": no such file or folder");
 }
 
+TEST_F(SafetensorsFolder, is_named_by_itself_and_its_files) {
+  for (const char* name : {"config.json", "model.safetensors.index.json", "model.safetensors", "part-2.safetensors"}) {
+    EXPECT_EQ(folder_of(dir_ / name), dir_) << name;
+    EXPECT_EQ(folder_of(name), ".") << name;
+  }
+  EXPECT_EQ(folder_of(dir_), dir_);
+  EXPECT_EQ(folder_of(dir_ / ""), dir_ / "");
+  fs::create_directories(dir_ / "model.gguf");
+  EXPECT_EQ(folder_of(dir_ / "model.gguf"), dir_ / "model.gguf") << "a folder by any name";
+  for (const char* name : {"tokenizer.json", "notes.json", "model.Q4_0.gguf", ".safetensors", "safetensors", ""})
+    EXPECT_EQ(folder_of(name), std::nullopt) << name;
+}
+
 TEST_F(SafetensorsFolder, says_what_is_missing) {
   EXPECT_EQ(error(),
             dir_.string() + ": expected a model folder with config.json and model.safetensors, found no config.json");

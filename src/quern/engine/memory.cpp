@@ -94,12 +94,12 @@ int64_t memory_needed(const Model& model, KvType kv, int64_t tokens, int sequenc
   return memory_needed(model.info(), model.state(), kv, tokens, sequences);
 }
 
-int64_t memory_needed(const ModelInfo& info, std::span<const StateItem> state, KvType kv, int64_t tokens,
+int64_t memory_needed(const ModelInfo& info, std::span<const StateItem> items, KvType kv, int64_t tokens,
                       int sequences) {
-  const int64_t checkpoints = checkpoint_bytes(state, kv);
+  const int64_t checkpoints = checkpoint_bytes(items, kv);
   // The blobs of a step are copies while a checkpoint holds the ones before it: one more of them.
   return scratch_bytes(info) +
-         sequences * (state_bytes(state, kv, tokens, kStepTokens) + (kSessionCheckpoints + 1) * checkpoints);
+         sequences * (state_bytes(items, kv, tokens, kStepTokens) + (kSessionCheckpoints + 1) * checkpoints);
 }
 
 Result<ContextPlan> plan_context(const Model& model, KvType kv, int64_t wanted, int64_t room, int sequences) {

@@ -19,8 +19,8 @@ int64_t memory_room(int64_t budget_bytes);
 
 /// Bytes of state and scratch that `sequences` conversations of `tokens` tokens need, their checkpoints included.
 int64_t memory_needed(const Model& model, KvType kv, int64_t tokens, int sequences = 1);
-/// The same of a model that is not there, by its `info` and `state`.
-int64_t memory_needed(const ModelInfo& info, std::span<const StateItem> state, KvType kv, int64_t tokens,
+/// The same of a model that is not there, by its `info` and the `items` of its state.
+int64_t memory_needed(const ModelInfo& info, std::span<const StateItem> items, KvType kv, int64_t tokens,
                       int sequences = 1);
 
 /// How long a context may be and what its state may take.
@@ -32,7 +32,7 @@ struct ContextPlan {
 
 /// `wanted` <= 0: what the model was trained for, as far as `room` bytes allow; else exactly that, or out_of_memory.
 Result<ContextPlan> plan_context(const Model& model, KvType kv, int64_t wanted, int64_t room, int sequences = 1);
-/// The same of a model that is not there, by its `info` and `state`.
+/// The same of a model that is not there, by its `info` and the `items` of its state.
 Result<ContextPlan> plan_context(const ModelInfo& info, std::span<const StateItem> items, KvType kv, int64_t wanted,
                                  int64_t room, int sequences = 1);
 

@@ -4,10 +4,11 @@
 #include <algorithm>
 #include <cstdlib>
 #include <map>
-#include <optional>
 #include <system_error>
 
 #include "quern/cli/nearest.h"
+#include "quern/gguf/file.h"
+#include "quern/safetensors/folder.h"
 
 namespace quern {
 namespace {
@@ -33,23 +34,6 @@ fs::path xdg_folder(const char* variable, const char* below_home) {
   return base / "quern";
 }
 
-struct SplitName {
-  std::string stem;
-  int part;
-};
-
-/// "name-00002-of-00003.gguf": parts of one model.
-std::optional<SplitName> split_name(const std::string& stem) {
-  constexpr size_t kTail = 15;  // "-00002-of-00003"
-  if (stem.size() <= kTail) return std::nullopt;
-  const std::string_view tail = std::string_view(stem).substr(stem.size() - kTail);
-  const auto digits = [&](size_t from) {
-    return std::all_of(tail.begin() + from, tail.begin() + from + 5, [](char c) { return c >= '0' && c <= '9'; });
-  };
-  if (tail[0] != '-' || tail.substr(6, 4) != "-of-" || !digits(1) || !digits(10)) return std::nullopt;
-  return SplitName{stem.substr(0, stem.size() - kTail), std::atoi(std::string(tail.substr(1, 5)).c_str())};
-}
-
 int64_t size_of(const fs::path& path) {
   std::error_code error;
   const auto bytes = fs::file_size(path, error);
@@ -67,11 +51,11 @@ int64_t weights_of(const fs::path& folder) {
 using Found = std::map<std::string, ListedModel>;
 
 void add_file(const fs::path& path, Found& found) {
-  const std::string stem = path.stem().string();
-  const auto split = split_name(stem);
-  ListedModel& model = found[split ? split->stem : stem];
-  if (model.name.empty()) model = {split ? split->stem : stem, path, 0, "gguf"};
-  if (split && split->part == 1) model.path = path;
+  const auto part = gguf::part_name(path);
+  const std::string name = part ? part->prefix : path.stem().string();
+  ListedModel& model = found[name];
+  if (model.name.empty()) model = {name, path, 0, "gguf"};
+  if (part && part->number == 0) model.path = path;
   model.bytes += size_of(path);
 }
 
@@ -143,5 +127,18 @@ Result<fs::path> find_model(std::string_view text, const std::vector<fs::path>& 
 }
 
 Result<fs::path> find_model(std::string_view text) { return find_model(text, model_folders()); }
+
+std::string model_name(const fs::path& path) {
+  std::string name;
+  if (const auto folder = safetensors::folder_of(path)) {
+    std::error_code ignored;
+    const fs::path whole = (fs::absolute(*folder, ignored) / "").lexically_normal();  // ends with a slash
+    name = whole.parent_path().filename().string();
+  } else {
+    name = path.filename().string();
+    if (name.ends_with(".gguf")) name.resize(name.size() - 5);
+  }
+  return name.empty() ? path.string() : name;
+}
 
 }  // namespace quern

@@ -34,4 +34,7 @@ std::vector<ListedModel> list_models(const std::vector<std::filesystem::path>& f
 Result<std::filesystem::path> find_model(std::string_view text, const std::vector<std::filesystem::path>& folders);
 Result<std::filesystem::path> find_model(std::string_view text);
 
+/// What a model at a path is called: as its file, without .gguf, or as its folder, however that is given.
+std::string model_name(const std::filesystem::path& path);
+
 }  // namespace quern

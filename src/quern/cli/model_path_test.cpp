@@ -67,5 +67,24 @@ TEST_F(ModelPath, what_is_missing_is_named_with_the_nearest) {
   EXPECT_FALSE(find_model(std::string(100000, 'x'), folders()));
 }
 
+TEST_F(ModelPath, a_model_is_called_as_its_file_or_folder) {
+  const fs::path gamma = root / "own/org/gamma";
+  put("own/org/gamma/model.safetensors.index.json", 2);
+  put("own/org/tokenizer.json", 2);
+  for (const char* file : {"", "config.json", "model.safetensors", "model.safetensors.index.json", ".", "../gamma/",
+                           "../gamma//config.json", "./", "../../org/./gamma"})
+    EXPECT_EQ(model_name(gamma / file), "gamma") << file;
+  EXPECT_EQ(model_name(gamma), "gamma");
+  EXPECT_EQ(model_name(root / "cache/delta.Q4_K.gguf"), "delta.Q4_K");
+  EXPECT_EQ(model_name(root / "own/beta-00002-of-00002.gguf"), "beta-00002-of-00002");
+  EXPECT_EQ(model_name(root / "own/org/tokenizer.json"), "tokenizer.json");
+  EXPECT_EQ(model_name("/"), "/");
+  const fs::path before = fs::current_path();
+  fs::current_path(gamma);
+  for (const char* file : {".", "./", "config.json", "./model.safetensors", "../gamma"})
+    EXPECT_EQ(model_name(file), "gamma") << file;
+  fs::current_path(before);
+}
+
 }  // namespace
 }  // namespace quern

@@ -108,8 +108,7 @@ Result<std::vector<ModelEntry>> entries(const Arguments& arguments) {
   std::vector<ModelEntry> out;
   for (const std::string& text : arguments.positionals()) {
     QUERN_TRY(const auto path, find_model(text));
-    std::string name = path.filename().string();
-    if (name.ends_with(".gguf")) name.resize(name.size() - 5);
+    std::string name = model_name(path);
     const auto same = [&](const ModelEntry& e) { return e.name == name; };
     if (std::ranges::any_of(out, same)) name = path.string();
     if (std::ranges::any_of(out, same))

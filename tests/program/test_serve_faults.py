@@ -10,6 +10,7 @@ import shutil
 import signal
 import socket
 import stat
+import struct
 import subprocess
 import threading
 import time
@@ -452,6 +453,15 @@ def test_a_model_file_that_is_renamed_over_is_no_matter(log, tmp_path, alone):
         assert server.end() == 0
 
 
+def needs_landlock(server):
+    if "sandbox: landlock" not in server.log():
+        pytest.skip("this kernel keeps no file shut")
+
+
+def ask(server, model):
+    return server.request("POST", COMPLETIONS, body(4, model=model))[0]
+
+
 @pytest.mark.parametrize("options", [("--memory-budget", "300K"), ("--memory-budget", "8M", "--ctx", "100000")])
 def test_a_memory_budget_that_is_too_small_is_told_in_numbers(log, options):
     with Server(log, *options, wait=False) as server:
@@ -481,13 +491,63 @@ def sockets_of(pid):
             if os.readlink(f"/proc/{pid}/fd/{fd}").startswith("socket:")]
 
 
-@pytest.mark.parametrize("named", [".", "config.json", "model.safetensors"])
-def test_a_folder_is_read_inside_the_sandbox_whatever_names_it(log, named):
-    folder = ROOT / "tests/data/models/qwen3-tied/hf"
-    with Server(log, models=(MODEL, folder / named)) as server:
+@pytest.mark.parametrize("named", [".", "", "config.json", "model.safetensors"])
+def test_a_folder_is_read_inside_the_sandbox_whatever_names_it(log, tmp_path, named):
+    folder, door = tmp_path / "folder", tmp_path / "door.gguf"
+    shutil.copytree(ROOT / "tests/data/models/qwen3-tied/hf", folder)
+    shutil.copy(MODEL, door)
+    with Server(log, models=(MODEL, f"{folder}/{named}", door)) as server:
+        needs_landlock(server)
         card = json.loads(server.get("/v1/models")[1])["data"][1]
+        assert card["id"] == "folder"
         assert card["meta"]["architecture"] == "qwen3" and not card["meta"]["loaded"]
         assert server.complete(body(4, model=card["id"]))
+        shutil.copy(MODEL, tmp_path / "elsewhere.gguf")
+        assert through(server, door, tmp_path / "elsewhere.gguf") == 500
+
+
+def through(server, door, path):
+    """The status of a request for the model of the GGUF file `door`, whose name now leads to another file."""
+    (door.parent / "link").symlink_to(path)
+    os.replace(door.parent / "link", door)
+    return ask(server, door.stem)
+
+
+@pytest.mark.parametrize("named,status", [("notes.json", 500), ("tokenizer.json", 500), ("weights.safetensors", 500), ("config.json", 200)])
+def test_only_a_file_of_a_model_folder_opens_what_lies_beside_it(log, tmp_path, named, status):
+    folder, door = tmp_path / "folder", tmp_path / "door.gguf"
+    folder.mkdir()
+    (folder / named).write_text("{}")
+    for path in (door, folder / "beside.gguf"):
+        shutil.copy(MODEL, path)
+    with Server(log, models=(MODEL, door, folder / named)) as server:
+        needs_landlock(server)
+        assert through(server, door, folder / "beside.gguf") == status
+        assert server.end() == 0
+
+
+def split(model, folder):
+    """A GGUF file as the first of two parts, of which the second holds no tensor."""
+    def pair(key, kind, value):
+        return struct.pack("<Q", len(key)) + key + struct.pack("<I", kind) + value
+
+    def pairs(number):
+        out = b"".join(pair(key, 4, struct.pack("<I", n)) for key, n in ((b"split.no", number), (b"split.count", 2)))
+        out += pair(b"filler", 8, struct.pack("<Q", 0))
+        return out[:-8] + struct.pack("<Q", -len(out) % 32) + bytes(-len(out) % 32)  # so that the data stay aligned
+    magic, version, tensors, keys = struct.unpack("<4sIQQ", (data := model.read_bytes())[:24])
+    parts = [folder / f"model-0000{i}-of-00002.gguf" for i in (1, 2)]
+    parts[0].write_bytes(struct.pack("<4sIQQ", magic, version, tensors, keys + 3) + pairs(0) + data[24:])
+    parts[1].write_bytes(struct.pack("<4sIQQ", magic, version, 0, 3) + pairs(1))
+    return parts
+
+
+@pytest.mark.parametrize("named", [0, 1])
+def test_all_parts_of_a_split_file_are_read_inside_the_sandbox(log, tmp_path, named):
+    parts = split(MODEL, tmp_path)
+    with Server(log, models=(MODEL, parts[named])) as server:
+        needs_landlock(server)
+        assert ask(server, parts[named].stem) == 200, server.log()
 
 
 def test_it_makes_no_connection(log, tmp_path, alone):

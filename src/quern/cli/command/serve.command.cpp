@@ -1,6 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 #include <algorithm>
 #include <cstdlib>
+#include <iterator>
+#include <system_error>
 #include <utility>
 
 #include "quern/cli/arguments.h"
@@ -11,7 +13,8 @@
 #include "quern/cli/model_path.h"
 #include "quern/cli/terminal.h"
 #include "quern/cli/version.h"
-#include "quern/server/file_state.h"
+#include "quern/gguf/file.h"
+#include "quern/safetensors/folder.h"
 #include "quern/server/model_host.h"
 #include "quern/server/sandbox.h"
 #include "quern/server/server.h"
@@ -149,24 +152,17 @@ Result<HostOptions> host_options(const Arguments& arguments) {
   return out;
 }
 
-/// "name-00001-of-00003.gguf"
-bool is_part(const std::filesystem::path& path) {
-  const std::string name = path.filename().string();
-  return name.ends_with(".gguf") && name.find("-of-") != name.npos;
-}
-
 /// What the server still has to do with files once it has its port.
 SandboxPaths sandbox_paths(const Arguments& arguments, const std::vector<ModelEntry>& models) {
   SandboxPaths out;
   for (const ModelEntry& model : models) {
-    const std::filesystem::path folder = model_folder(model.path);  // a folder may be named by one of its files
-    out.read.push_back(folder.empty() ? model.path : folder);
-    if (!is_part(model.path)) continue;
-    // The other parts of a split file, not all that lies beside it.
     std::error_code ignored;
-    for (const auto& beside :
-         std::filesystem::directory_iterator(std::filesystem::absolute(model.path).parent_path(), ignored))
-      if (is_part(beside.path())) out.read.push_back(beside.path());
+    const auto folder = safetensors::folder_of(model.path);
+    // A file that is named like one of a model's opens nothing beside it where there is no model.
+    if (folder && (*folder == model.path || std::filesystem::exists(*folder / "config.json", ignored)))
+      out.read.push_back(*folder);
+    else
+      std::ranges::move(gguf::part_paths(model.path), std::back_inserter(out.read));
   }
   for (const char* option : {"--cache-dir", "--store-dir"})
     if (const auto dir = arguments.text(option)) out.write.push_back(*dir);

@@ -19,7 +19,8 @@ namespace quern {
 namespace {
 
 constexpr PositionalSpec kPositionals[] = {
-    {.name = "FILE", .help = "A model: a .gguf file (any part of a split one), a model folder, or a listed name."}};
+    {.name = "FILE",
+     .help = "A model: a .gguf file (any part of a split one), a model folder or one of its files, or a listed name."}};
 constexpr OptionSpec kOptions[] = {
     {.name = "--tensors", .help = "List all tensors with type, shape and size."},
     {.name = "--metadata", .help = "List all metadata; of long lists the beginning."},

@@ -17,7 +17,7 @@ namespace quern {
 namespace {
 
 constexpr PositionalSpec kPositionals[] = {
-    {.name = "MODEL", .help = "A .gguf file, a model folder, or a listed name."}};
+    {.name = "MODEL", .help = "A .gguf file, a model folder or one of its files, or a listed name."}};
 constexpr OptionSpec kOptions[] = {
     {.name = "--tokens", .metavar = "FILE", .help = "A JSON array of token ids.", .type = OptionType::path},
     {.name = "--prompt",

@@ -18,7 +18,8 @@ namespace quern {
 namespace {
 
 constexpr PositionalSpec kPositionals[] = {
-    {.name = "MODEL", .help = "A .gguf file (any part of a split one), a model folder, or a listed name."},
+    {.name = "MODEL",
+     .help = "A .gguf file (any part of a split one), a model folder or one of its files, or a listed name."},
     {.name = "PROMPT",
      .help = "The question; without it, standard input if that is no terminal, else a chat begins.",
      .required = false},

@@ -24,8 +24,8 @@ namespace {
 
 constexpr PositionalSpec kPositionals[] = {
     {.name = "MODEL",
-     .help = "A .gguf file, a model folder, or a listed name. Of several the first is loaded at once, the others when "
-             "they are asked for.",
+     .help = "A .gguf file (any part of a split one), a model folder or one of its files, or a listed name. Of several "
+             "the first is loaded at once, the others when they are asked for.",
      .repeatable = true},
 };
 constexpr std::string_view kSpeculation[] = {"off", "auto"};

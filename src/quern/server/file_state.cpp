@@ -7,39 +7,41 @@
 #include <system_error>
 #include <utility>
 
+#include "quern/gguf/file.h"
+#include "quern/safetensors/folder.h"
+
 namespace quern {
 namespace {
 
 namespace fs = std::filesystem;
 
-int64_t nanoseconds(const timespec& time) { return int64_t{time.tv_sec} * 1'000'000'000 + time.tv_nsec; }
+FileTime file_time(const timespec& time) { return {.seconds = time.tv_sec, .nanoseconds = time.tv_nsec}; }
 
 FileState state_of(fs::path path) {
   struct stat facts{};
-  if (::stat(path.c_str(), &facts) != 0) return {.path = std::move(path)};
+  if (::stat(path.c_str(), &facts) != 0) return {.path = std::move(path), .facts = {}};
   return {.path = std::move(path),
-          .device = facts.st_dev,
-          .inode = facts.st_ino,
-          .bytes = facts.st_size,
-          .written = nanoseconds(facts.st_mtim),
-          .changed = nanoseconds(facts.st_ctim)};
+          .facts = FileState::Facts{.device = facts.st_dev,
+                                    .inode = facts.st_ino,
+                                    .bytes = facts.st_size,
+                                    .written = file_time(facts.st_mtim),
+                                    .changed = file_time(facts.st_ctim)}};
 }
 
 }  // namespace
 
-fs::path model_folder(const fs::path& path) {
-  std::error_code ignored;
-  if (fs::is_directory(path, ignored)) return path;
-  if (path.extension() != ".safetensors" && path.extension() != ".json") return {};
-  return path.has_parent_path() ? path.parent_path() : fs::path(".");
-}
-
 std::vector<FileState> model_file_states(const fs::path& path) {
-  const fs::path folder = model_folder(path);
-  if (folder.empty()) return {state_of(path)};
   std::vector<FileState> out;
+  const auto folder = safetensors::folder_of(path);
+  if (!folder) {
+    for (fs::path& part : gguf::part_paths(path)) {
+      out.push_back(state_of(std::move(part)));
+      if (!out.back().facts) break;  // without this one nobody asks for the next
+    }
+    return out;
+  }
   std::error_code error;
-  for (fs::directory_iterator at(folder, error), end; !error && at != end; at.increment(error)) {
+  for (fs::directory_iterator at(*folder, error), end; !error && at != end; at.increment(error)) {
     const fs::path kind = at->path().extension();
     if (kind == ".safetensors" || kind == ".json" || kind == ".jinja") out.push_back(state_of(at->path()));
   }

@@ -27,12 +27,22 @@ std::string main_type(const ModelSource& source) {
   return most == bytes.end() ? std::string() : std::string(most->first);
 }
 
+/// What is told of files of weights without opening them.
+void add_weights(ModelFacts& facts, const FileState& file) {
+  if (!file.facts) return;
+  facts.file_bytes += file.facts->bytes;
+  facts.written = std::max(facts.written, file.facts->written);
+}
+
 ModelFacts common_facts(const ModelSource& source, const Model& model, std::vector<FileState> files) {
-  add_file_states(files, source.paths());
-  return {.info = model.info(),
-          .state = {model.state().begin(), model.state().end()},
-          .main_type = main_type(source),
-          .files = std::move(files)};
+  const auto paths = source.paths();
+  add_file_states(files, paths);
+  ModelFacts out{.info = model.info(),
+                 .state = {model.state().begin(), model.state().end()},
+                 .main_type = main_type(source),
+                 .files = std::move(files)};
+  for (const auto& path : paths) add_weights(out, *std::ranges::find(out.files, path, &FileState::path));
+  return out;
 }
 
 Result<TokenTexts> load_token_texts(const ModelSource& source) {
@@ -66,17 +76,17 @@ Result<ModelFacts> read_model_facts(const std::filesystem::path& path, Isa isa, 
   return facts;
 }
 
+ModelFacts unread_facts(std::vector<FileState> files) {
+  ModelFacts out{.files = std::move(files)};
+  for (const FileState& file : out.files)
+    if (file.path.extension() != ".json" && file.path.extension() != ".jinja") add_weights(out, file);
+  return out;
+}
+
 bool still_hold(const ModelFacts& facts, const std::filesystem::path& path) {
   std::vector<FileState> now = model_file_states(path);
   for (const FileState& then : facts.files) add_file_states(now, {&then.path, 1});
   return now == facts.files;
-}
-
-int64_t weight_file_bytes(const ModelFacts& facts) {
-  int64_t bytes = 0;
-  for (const FileState& file : facts.files)
-    if (file.path.extension() != ".json" && file.path.extension() != ".jinja") bytes += file.bytes;
-  return bytes;
 }
 
 int64_t possible_context(const ModelFacts& facts, const LoadOptions& options, int64_t room_bytes) {

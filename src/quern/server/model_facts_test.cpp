@@ -1,7 +1,9 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "quern/server/model_facts.h"
 
+#include <fcntl.h>
 #include <gtest/gtest.h>
+#include <sys/stat.h>
 #include <unistd.h>
 
 #include <fstream>
@@ -22,11 +24,12 @@ Result<ModelFacts> facts_at(const fs::path& path) {
 
 std::string text_of(const ModelFacts& facts) {
   const ModelInfo& info = facts.info;
-  std::string out =
-      fmt::format("{} {} {} {} {} {} {} {}\n{}\n", info.architecture, facts.main_type, info.parameters, info.n_layer,
-                  info.n_embd, info.n_vocab, info.context_length, info.weight_bytes, facts.chat_template);
+  std::string out = fmt::format("{} {} {} {} {} {} {} {} {} {}\n{}\n", info.architecture, facts.main_type,
+                                info.parameters, info.n_layer, info.n_embd, info.n_vocab, info.context_length,
+                                info.weight_bytes, facts.file_bytes, facts.written.seconds, facts.chat_template);
   if (facts.fills_holes) out += "fills holes\n";
-  for (const FileState& file : facts.files) out += fmt::format("{} {}\n", file.path.string(), file.bytes);
+  for (const FileState& file : facts.files)
+    out += fmt::format("{} {}\n", file.path.string(), file.facts ? file.facts->bytes : -1);
   return out;
 }
 
@@ -84,13 +87,15 @@ class ModelFolder : public ::testing::Test {
 TEST_F(ModelFolder, is_given_by_any_of_its_files) {
   std::ofstream(dir_ / "chat_template.jinja") << "{{ messages[0].content }}";
   const auto weights = static_cast<int64_t>(fs::file_size(dir_ / "model.safetensors"));
+  fs::copy_file(dir_ / "model.safetensors", dir_ / "consolidated.safetensors");  // which nobody reads
   const auto expect_all = [&](std::initializer_list<const char*> names) {
     for (const char* name : names) {
       const auto facts = facts_at(dir_ / name);
       ASSERT_TRUE(facts) << name << ": " << facts.error().message;
       EXPECT_EQ(facts->info.architecture, "qwen3") << name;
       EXPECT_EQ(facts->chat_template, "{{ messages[0].content }}") << name;
-      EXPECT_EQ(weight_file_bytes(*facts), weights) << name;
+      EXPECT_EQ(facts->file_bytes, weights) << name;
+      EXPECT_GT(facts->written.seconds, 1'600'000'000) << name;
     }
   };
   expect_all({"", "config.json", "model.safetensors"});
@@ -119,6 +124,32 @@ TEST_F(ModelFolder, no_longer_is_what_was_read_when_a_file_of_it_changes) {
   EXPECT_FALSE(still_hold(*facts, index));
 }
 
+TEST_F(ModelFolder, is_of_the_time_when_its_weights_were_written) {
+  const auto set_time = [&](const char* name, int64_t seconds) {
+    const timespec times[] = {{.tv_sec = seconds, .tv_nsec = 7}, {.tv_sec = seconds, .tv_nsec = 7}};
+    ASSERT_EQ(::utimensat(AT_FDCWD, (dir_ / name).c_str(), times, 0), 0);
+  };
+  set_time("model.safetensors", 1'700'000'000);
+  set_time("config.json", 1'800'000'000);
+  EXPECT_EQ(facts_at(dir_)->written, (FileTime{1'700'000'000, 7}));
+  // No clock in nanoseconds goes so far.
+  constexpr int64_t kIn2300 = 10'413'792'000;
+  set_time("model.safetensors", kIn2300);
+  struct stat facts{};
+  ASSERT_EQ(::stat((dir_ / "model.safetensors").c_str(), &facts), 0);
+  if (facts.st_mtim.tv_sec != kIn2300) GTEST_SKIP() << "this file system does not know that time";
+  EXPECT_EQ(facts_at(dir_)->written, (FileTime{kIn2300, 7}));
+}
+
+TEST_F(ModelFolder, unread_tells_how_much_there_is) {
+  const auto bytes = static_cast<int64_t>(fs::file_size(dir_ / "model.safetensors"));
+  const ModelFacts unread = unread_facts(model_file_states(dir_));
+  EXPECT_EQ(unread.file_bytes, bytes);
+  EXPECT_GT(unread.written.seconds, 1'600'000'000);
+  EXPECT_TRUE(still_hold(unread, dir_));
+  EXPECT_EQ(unread_facts(model_file_states(dir_ / "absent.gguf")).file_bytes, 0);
+}
+
 TEST_F(ModelFolder, without_a_tokenizer_tells_nothing) {
   fs::remove(dir_ / "tokenizer.json");
   const auto facts = facts_at(dir_);
@@ -140,10 +171,21 @@ TEST_F(ModelFolder, parts_of_a_split_file_count_too) {
   const auto whole = facts_at(file_), facts = facts_at(part(0));
   ASSERT_TRUE(facts) << facts.error().message;
   EXPECT_EQ(facts->info.parameters, whole->info.parameters);
-  EXPECT_EQ(weight_file_bytes(*facts), static_cast<int64_t>(fs::file_size(part(0)) + fs::file_size(part(1))));
+  EXPECT_EQ(facts->file_bytes, static_cast<int64_t>(fs::file_size(part(0)) + fs::file_size(part(1))));
   EXPECT_TRUE(still_hold(*facts, part(0)));
   write(1);  // another file of the same bytes
   EXPECT_FALSE(still_hold(*facts, part(0)));
+  // Between a look at the files and their reading too.
+  for (const int other : {0, 1}) {
+    auto states = model_file_states(part(1 - other));
+    EXPECT_EQ(states.size(), 2u);
+    write(other);
+    const auto read = read_model_facts(part(1 - other), best_isa(), std::move(states));
+    ASSERT_TRUE(read) << read.error().message;
+    EXPECT_FALSE(still_hold(*read, part(1 - other))) << other;
+  }
+  fs::remove(part(0));
+  EXPECT_EQ(model_file_states(part(1)).size(), 1u) << "without the first nobody asks for the second";
 }
 
 }  // namespace

@@ -4,10 +4,10 @@
 #include <algorithm>
 #include <chrono>
 #include <new>
-#include <system_error>
 #include <thread>
 
 #include "quern/engine/memory.h"
+#include "quern/safetensors/folder.h"
 #include "quern/server/metrics.h"
 
 namespace quern {
@@ -15,15 +15,6 @@ namespace quern {
 namespace fs = std::filesystem;
 
 namespace {
-
-/// When a file came to be, in seconds since 1970; 0 where that cannot be told.
-int64_t file_time(const fs::path& path) {
-  std::error_code error;
-  const auto time = fs::last_write_time(path, error);
-  if (error) return 0;
-  const auto system = std::chrono::file_clock::to_sys(time);
-  return std::chrono::duration_cast<std::chrono::seconds>(system.time_since_epoch()).count();
-}
 
 std::vector<fs::path> paths_of(const std::vector<FileState>& files) {
   std::vector<fs::path> out;
@@ -85,10 +76,10 @@ ModelDetails EngineHost::details(const ModelCard& card) {
   QUERN_CHECK(slot != slots_.end(), "a card of another host");
   const fs::path& path = slot->entry.path;
   ModelDetails out;
-  out.created = file_time(path);
-  out.format = model_folder(path).empty() ? "gguf" : "safetensors";
   out.facts = facts(*slot);
-  out.file_bytes = weight_file_bytes(*out.facts);
+  out.created = out.facts->written.seconds;
+  out.file_bytes = out.facts->file_bytes;
+  out.format = safetensors::folder_of(path) ? "safetensors" : "gguf";
   out.context_tokens = context(*slot, out.facts);
   return out;
 }
@@ -104,7 +95,7 @@ EngineHost::FactsPointer EngineHost::facts(Slot& slot) {
   // Why they cannot be read is said to who wants to load the model.
   std::optional<Clock::time_point> failed;
   if (!read) failed = Clock::now();
-  auto facts = std::make_shared<const ModelFacts>(failed ? ModelFacts{.files = std::move(files)} : *std::move(read));
+  auto facts = std::make_shared<const ModelFacts>(failed ? unread_facts(std::move(files)) : *std::move(read));
   const std::scoped_lock lock(mutex_);
   if (slot.loaded || slot.lost) return slot.facts;
   slot.facts = facts;

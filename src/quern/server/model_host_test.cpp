@@ -653,6 +653,27 @@ TEST_F(ModelHostTest, a_model_whose_file_is_written_into_is_not_served_any_more)
   std::filesystem::remove(copy);
 }
 
+TEST_F(ModelHostTest, a_part_that_is_written_into_while_it_is_loaded_is_seen) {
+  const auto whole = gguf::File::open(file_);
+  ASSERT_TRUE(whole) << whole.error().message;
+  const auto part = [](size_t number) {
+    return std::filesystem::path(::testing::TempDir()) /
+           fmt::format("quern-host-{}-{:05}-of-00002.gguf", ::getpid(), number + 1);
+  };
+  for (const size_t number : {0, 1}) ASSERT_TRUE(testing::write_split_part(*whole, number, 2, part(number)));
+  HostOptions options{.load = load_, .file_look = 20ms};
+  EngineHost h({{"a", part(0), {}}}, options, [&](const auto& path, const LoadOptions& load) {
+    auto model = LoadedModel::load(path, load, [](int64_t, int64_t) { return true; });
+    std::this_thread::sleep_for(20ms);  // the clock of a file system may tick slowly
+    std::ofstream(part(1), std::ios::in | std::ios::out | std::ios::binary) << "GGUF";
+    return model;
+  });
+  ASSERT_TRUE(h.model("a"));
+  ASSERT_TRUE(watch_until(h, [&] { return h.failure().has_value(); }));
+  EXPECT_EQ(h.failure()->message.find(part(1).string()), 0u) << h.failure()->message;
+  for (const size_t number : {0, 1}) std::filesystem::remove(part(number));
+}
+
 TEST_F(ModelHostTest, tells_once_that_a_cache_folder_fails) {
   const auto dir = std::filesystem::path(::testing::TempDir()) / "quern-host-cache";
   std::filesystem::remove_all(dir);

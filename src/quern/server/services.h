@@ -26,12 +26,13 @@ struct ModelCard {
 
 /// What the lists of models show of one besides.
 struct ModelDetails {
-  int64_t created = 0;  ///< seconds since 1970: the file's time
+  int64_t created = 0;  ///< seconds since 1970: when its files of weights were written
   int64_t file_bytes = 0;
   std::string format = "gguf";  ///< of its files; "safetensors" of a folder
   /// Never null; empty and zero where its files cannot be read.
   std::shared_ptr<const ModelFacts> facts = std::make_shared<const ModelFacts>();
-  int64_t context_tokens = 0;  ///< of one request; 0: unknown, or there is no room for the fewest
+  /// Of one request. 0: unknown, or there is no room: for what --ctx asks for, without it for the fewest.
+  int64_t context_tokens = 0;
 };
 
 /// The models of a server by name. Any thread.

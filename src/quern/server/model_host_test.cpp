@@ -1,7 +1,9 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "quern/server/model_host.h"
 
+#include <fcntl.h>
 #include <gtest/gtest.h>
+#include <sys/stat.h>
 #include <unistd.h>
 
 #include <algorithm>
@@ -14,6 +16,7 @@
 #include <thread>
 
 #include "quern/model/golden_testing.h"
+#include "quern/server/ollama_models.h"
 #include "quern/server/testing.h"
 
 namespace quern {
@@ -318,6 +321,39 @@ TEST_F(ModelHostTest, tries_again_what_it_could_not_read_though_the_file_is_the_
   ASSERT_TRUE(testing::write_split_part(*whole, 1, 2, part(1)));
   EXPECT_TRUE(watch_until(h, [&] { return details_of(h, "a").facts->info.architecture == "llama"; }));
   for (const size_t number : {0, 1}) std::filesystem::remove(part(number));
+}
+
+TEST_F(ModelHostTest, a_folder_written_into_is_another_model_in_the_lists) {
+  const auto folder = std::filesystem::path(::testing::TempDir()) / fmt::format("quern-host-folder-{}", ::getpid());
+  std::filesystem::copy(std::filesystem::path(QUERN_SOURCE_DIR) / "tests/data/models/qwen3-tied/hf", folder);
+  const auto weights = folder / "model.safetensors";
+  EngineHost h({{"a", folder, {}}}, {.load = {.threads = 1}}, [](const auto& path, const LoadOptions& load) {
+    return LoadedModel::load(path, load, [](int64_t, int64_t) { return true; });
+  });
+  const auto digest = [&] {
+    const ModelCard card = h.models()[0];
+    return ollama_model_object(card, h.details(card)).find("digest")->string();
+  };
+  const auto write_into = [&] {
+    std::this_thread::sleep_for(20ms);  // the clock of a file system may tick slowly
+    std::fstream(weights, std::ios::in | std::ios::out | std::ios::binary).seekp(-1, std::ios::end).put('x');
+  };
+  const std::string before = digest();
+  EXPECT_EQ(digest(), before);
+  write_into();
+  const std::string after = digest();
+  EXPECT_NE(after, before);
+  const timespec long_ago[] = {{.tv_sec = 1'600'000'000, .tv_nsec = 0}, {.tv_sec = 1'600'000'000, .tv_nsec = 0}};
+  ASSERT_EQ(::utimensat(AT_FDCWD, weights.c_str(), long_ago, 0), 0);
+  EXPECT_EQ(details_of(h, "a").created, 1'600'000'000) << "of the weights, not of the folder";
+  // What is in memory is the state that was loaded.
+  const std::string now = digest();
+  ASSERT_TRUE(h.model("a"));
+  EXPECT_EQ(digest(), now);
+  write_into();
+  EXPECT_EQ(digest(), now);
+  EXPECT_EQ(details_of(h, "a").created, 1'600'000'000);
+  std::filesystem::remove_all(folder);
 }
 
 TEST_F(ModelHostTest, a_context_is_planned_for_a_model_alone_whatever_is_in_memory) {

@@ -31,13 +31,17 @@ int64_t nanoseconds(OllamaAnswer::Clock::duration time) {
   return std::chrono::duration_cast<std::chrono::nanoseconds>(time).count();
 }
 
-std::string rfc3339(std::chrono::system_clock::time_point time) {
-  const auto since = std::chrono::duration_cast<std::chrono::nanoseconds>(time.time_since_epoch()).count();
-  const auto seconds = static_cast<std::time_t>(since / 1'000'000'000);
+std::string rfc3339(std::chrono::sys_seconds time, std::chrono::nanoseconds after) {
+  const auto seconds = static_cast<std::time_t>(time.time_since_epoch().count());
   std::tm parts{};
   ::gmtime_r(&seconds, &parts);
   return fmt::format("{:04}-{:02}-{:02}T{:02}:{:02}:{:02}.{:09}Z", parts.tm_year + 1900, parts.tm_mon + 1,
-                     parts.tm_mday, parts.tm_hour, parts.tm_min, parts.tm_sec, since % 1'000'000'000);
+                     parts.tm_mday, parts.tm_hour, parts.tm_min, parts.tm_sec, after.count());
+}
+
+std::string rfc3339(std::chrono::system_clock::time_point time) {
+  const auto seconds = std::chrono::floor<std::chrono::seconds>(time);
+  return rfc3339(seconds, time - seconds);
 }
 
 Json ollama_load_object(Form form, std::string_view model, std::string_view reason) {

@@ -56,5 +56,7 @@ int64_t nanoseconds(OllamaAnswer::Clock::duration time);
 
 /// A point in time as Ollama writes it: "2026-01-31T12:00:00.123456789Z".
 std::string rfc3339(std::chrono::system_clock::time_point time);
+/// The same of times that a clock does not reach; `after`: less than a second.
+std::string rfc3339(std::chrono::sys_seconds time, std::chrono::nanoseconds after = {});
 
 }  // namespace quern

@@ -14,11 +14,18 @@ namespace {
 
 constexpr std::string_view kLatest = ":latest";
 
-/// Tells one state of a file from another; Ollama hashes the content, which takes a while for gigabytes.
+/// Tells one state of a model's files from another, over restarts too; Ollama hashes the content, which takes a while
+/// for gigabytes.
 std::string digest_of(const ModelCard& card, const ModelDetails& details) {
-  const std::string facts = fmt::format("{}\n{}\n{}", card.name, details.file_bytes, details.created);
   Sha256 sha;
-  sha.update(std::as_bytes(std::span(facts)));
+  const auto add = [&](const std::string& text) { sha.update(std::as_bytes(std::span(text))); };
+  add(card.name + "\n");
+  for (const FileState& file : details.facts->files) {
+    if (!file.facts) continue;
+    const FileTime written = file.facts->written, changed = file.facts->changed;
+    add(fmt::format("{}\n{} {}.{} {}.{}\n", file.path.filename().string(), file.facts->bytes, written.seconds,
+                    written.nanoseconds, changed.seconds, changed.nanoseconds));
+  }
   return sha.finish();
 }
 
@@ -52,10 +59,9 @@ Json ollama_details(const ModelDetails& details) {
 }
 
 Json ollama_model_object(const ModelCard& card, const ModelDetails& details) {
-  const auto time = std::chrono::system_clock::time_point(std::chrono::seconds(details.created));
   return Json::Object{{"name", card.name},
                       {"model", card.name},
-                      {"modified_at", rfc3339(time)},
+                      {"modified_at", rfc3339(std::chrono::sys_seconds(std::chrono::seconds(details.created)))},
                       {"size", details.file_bytes},
                       {"digest", digest_of(card, details)},
                       {"details", ollama_details(details)}};

@@ -2,6 +2,7 @@
 #include <gtest/gtest.h>
 
 #include <chrono>
+#include <set>
 #include <thread>
 
 #include "quern/server/ollama_answer.h"
@@ -329,6 +330,38 @@ TEST(Ollama, times_are_written_as_rfc_3339_has_them) {
   const auto at = [](int64_t since) { return rfc3339(std::chrono::system_clock::time_point(nanoseconds(since))); };
   EXPECT_EQ(at(0), "1970-01-01T00:00:00.000000000Z");
   EXPECT_EQ(at(951'827'696'000'000'001), "2000-02-29T12:34:56.000000001Z");
+  EXPECT_EQ(at(-1), "1969-12-31T23:59:59.999999999Z");
+  using std::chrono::seconds, std::chrono::sys_seconds;
+  EXPECT_EQ(rfc3339(sys_seconds(seconds(32'503'680'000))), "3000-01-01T00:00:00.000000000Z") << "as a file may have it";
+}
+
+TEST(Ollama, a_digest_tells_states_of_files_apart) {
+  const ModelCard card{.name = "a", .aliases = {}};
+  const FileState::Facts weights{
+      .device = 1, .inode = 2, .bytes = 3, .written = {4, 5}, .changed = {32'503'680'000, 7}};
+  const auto shown = [&](const FileState::Facts& facts, const char* folder = "/models") {
+    ModelFacts out;
+    out.files = {{std::filesystem::path(folder) / "config.json", weights},
+                 {std::filesystem::path(folder) / "model.safetensors", facts},
+                 {std::filesystem::path(folder) / "absent", {}}};
+    ModelDetails details;
+    details.created = 32'503'680'000;
+    details.facts = std::make_shared<const ModelFacts>(std::move(out));
+    const Json object = ollama_model_object(card, details);
+    EXPECT_EQ(object.find("modified_at")->string(), "3000-01-01T00:00:00.000000000Z");
+    return object.find("digest")->string();
+  };
+  std::vector<FileState::Facts> states(5, weights);
+  states[1].bytes = 4;
+  states[2].written.nanoseconds = 6;
+  states[3].changed.nanoseconds = 8;
+  states[4].written.seconds = 5;
+  std::set<std::string> digests;
+  for (const auto& state : states) digests.insert(shown(state));
+  EXPECT_EQ(digests.size(), states.size());
+  FileState::Facts mounted_anew = weights;
+  mounted_anew.device = 9;
+  EXPECT_EQ(shown(mounted_anew, "/other"), shown(weights)) << "the same file";
 }
 
 TEST(Ollama, results_without_an_id_answer_the_first_call_that_has_none) {

@@ -23,6 +23,13 @@ std::vector<fs::path> paths_of(const std::vector<FileState>& files) {
   return out;
 }
 
+/// An error of a model's files names the path, once.
+Error explained(const fs::path& path, Error error) {
+  if (error.code == ErrorCode::out_of_memory || error.code == ErrorCode::cancelled) return error;
+  if (error.message.find(path.string()) != std::string::npos) return error;
+  return std::move(error).in(path.string());
+}
+
 void add_counters(EngineFacts& sum, const EngineFacts& more) {
   for (auto member : {&EngineFacts::requests, &EngineFacts::prompt_tokens, &EngineFacts::cached_tokens,
                       &EngineFacts::generated_tokens, &EngineFacts::preemptions, &EngineFacts::steps,
@@ -91,29 +98,31 @@ EngineHost::FactsPointer EngineHost::facts(Slot& slot) {
   if (auto known = known_facts(slot)) return known;  // somebody else has read them
   const fs::path& path = slot.entry.path;
   auto files = model_file_states(path);  // before: what changes is read again
-  auto read = read_model_facts(path, options_.load.isa.value_or(best_isa()), files);
-  // Why they cannot be read is said to who wants to load the model.
-  std::optional<Clock::time_point> failed;
-  if (!read) failed = Clock::now();
-  auto facts = std::make_shared<const ModelFacts>(failed ? unread_facts(std::move(files)) : *std::move(read));
+  auto read = options_.read_facts(path, options_.load.isa.value_or(best_isa()), files);
+  std::optional<Error> unread;
+  if (!read) unread = explained(path, read.error());
+  auto facts = std::make_shared<const ModelFacts>(unread ? unread_facts(std::move(files)) : *std::move(read));
   const std::scoped_lock lock(mutex_);
   if (slot.loaded || slot.lost) return slot.facts;
   slot.facts = facts;
-  slot.facts_failed = failed;
+  slot.facts_read = Clock::now();
   slot.context.reset();
+  if (unread)
+    fail(slot, slot.unread, *std::move(unread));
+  else
+    slot.unread.reset();
   return facts;
 }
 
 /// Of what is in memory, and of files that are as they were; null: they are to be read. What failed is tried again
 /// soon: not all that it failed for shows in the files.
 EngineHost::FactsPointer EngineHost::known_facts(Slot& slot) {
-  constexpr std::chrono::milliseconds kSoon{1000};
   FactsPointer facts;
   {
     const std::scoped_lock lock(mutex_);
     facts = slot.facts;
     if (slot.loaded || slot.lost || !facts) return facts;
-    if (slot.facts_failed && Clock::now() - *slot.facts_failed >= kSoon) return nullptr;
+    if (slot.unread && Clock::now() - slot.facts_read >= options_.facts_rest) return nullptr;
   }
   return still_hold(*facts, slot.entry.path) ? facts : nullptr;
 }
@@ -209,7 +218,7 @@ Result<std::shared_ptr<HostedModel>> EngineHost::load(Slot& slot, std::optional<
     auto model = loader_(slot.entry.path, load);
     if (!model) {
       if (model.error().code == ErrorCode::out_of_memory && unload_one_soon()) continue;
-      return std::move(model).error();
+      return explained(slot.entry.path, std::move(model).error());
     }
     files->narrow_to((*model)->files());
     EngineOptions engine = options_.engine;
@@ -257,10 +266,10 @@ Result<std::shared_ptr<ServedModel>> EngineHost::model_of(Slot& slot) {
   slot.loaded = hosted;
   slot.files = std::move(files);
   slot.facts = std::move(facts);
-  slot.facts_failed.reset();
   slot.context.reset();
   slot.watchdog = {};
   slot.failure.reset();
+  slot.unread.reset();
   return std::shared_ptr<ServedModel>(std::move(hosted));
 }
 
@@ -283,9 +292,7 @@ Result<std::shared_ptr<ServedModel>> EngineHost::model(std::string_view name) {
   const std::string& shown = slot->entry.name;
   {
     const std::scoped_lock lock(mutex_);
-    // Clients may ask as often as they like: the log has it once.
-    if (!slot->failure || slot->failure->message != model.error().message) slot->failure_told = false;
-    slot->failure = std::move(model).error();
+    fail(*slot, slot->failure, std::move(model).error());
   }
   if (code == ErrorCode::cancelled) return make_error(code, "the server is shutting down");
   if (code == ErrorCode::out_of_memory)
@@ -454,6 +461,13 @@ void EngineHost::look_at_files() {
   unload_lost();
 }
 
+/// Under the lock. Clients may ask as often as they like: the log has it once.
+void EngineHost::fail(Slot& slot, std::optional<Error>& last, Error error) {
+  const auto is_known = [&](const std::optional<Error>& known) { return known && known->message == error.message; };
+  if (!is_known(slot.failure) && !is_known(slot.unread)) untold_.push_back(error);
+  last = std::move(error);
+}
+
 /// Under the lock.
 void EngineHost::lose(Slot& slot, Error change) {
   slot.lost = true;
@@ -517,7 +531,6 @@ std::vector<Error> EngineHost::take_errors() {
   const std::scoped_lock lock(mutex_);
   std::vector<Error> out = std::exchange(untold_, {});
   for (Slot& slot : slots_) {
-    if (slot.failure && !std::exchange(slot.failure_told, true)) out.push_back(*slot.failure);
     if (!slot.loaded) continue;
     if (auto error = slot.loaded->engine().cache_error()) out.push_back(*std::move(error));
   }

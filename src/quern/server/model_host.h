@@ -36,8 +36,13 @@ struct HostOptions {
   EngineOptions engine;  ///< of each model
   /// An engine that works so long without getting on answers nobody new; after twice that it is given up.
   std::chrono::milliseconds silence{30'000};
-  std::chrono::milliseconds file_look{1000};                         ///< how often files of loaded models are looked at
-  std::function<int64_t(int64_t)> memory_room = quern::memory_room;  ///< what tests put in its place
+  std::chrono::milliseconds file_look{1000};  ///< how often files of loaded models are looked at
+  /// What could not be read of a model is not tried again for so long, unless its files change.
+  std::chrono::milliseconds facts_rest{1000};
+  // What tests put something else in the place of.
+  std::function<int64_t(int64_t)> memory_room = quern::memory_room;
+  std::function<Result<ModelFacts>(const std::filesystem::path&, Isa, std::vector<FileState>)> read_facts =
+      read_model_facts;
 };
 
 /// Loads models when they are asked for and unloads those that nobody uses when another needs their room, the longest
@@ -82,7 +87,8 @@ class EngineHost : public ModelHost {
   /// work; then nothing may be destroyed, only the process can end.
   bool end(const Error& reason, std::chrono::steady_clock::time_point deadline);
 
-  /// What has gone wrong behind the requests and was not told yet: models that do not load, disk tiers that fail.
+  /// What has gone wrong behind the requests and was not told yet: models that do not load or cannot be read, disk
+  /// tiers that fail.
   std::vector<Error> take_errors();
 
  private:
@@ -96,19 +102,19 @@ class EngineHost : public ModelHost {
   };
   struct Slot {
     ModelEntry entry;
-    std::shared_ptr<HostedModel> loaded;            // null: not in memory
-    std::optional<FileWatch> files;                 // of what is loaded
-    FactsPointer facts;                             // null: nobody has asked for them
-    std::optional<Clock::time_point> facts_failed;  // when their files could not be read; nothing: they could
-    std::optional<PlannedContext> context;          // of `facts`
-    std::vector<Loaded> waiting;                    // for it to be loaded: that is under way
+    std::shared_ptr<HostedModel> loaded;    // null: not in memory
+    std::optional<FileWatch> files;         // of what is loaded
+    FactsPointer facts;                     // null: nobody has asked for them
+    Clock::time_point facts_read;           // when that was tried last
+    std::optional<PlannedContext> context;  // of `facts`
+    std::vector<Loaded> waiting;            // for it to be loaded: that is under way
     Watchdog watchdog;
     bool silent = false;
     bool lost = false;  // its file has changed: not served any more
     uint64_t used = 0;
     EngineFacts past;              // counters of what was unloaded
     std::optional<Error> failure;  // of the last load; nothing after one that went well
-    bool failure_told = false;
+    std::optional<Error> unread;   // why there are no facts; nothing: there are
   };
 
   Slot* find(std::string_view name);
@@ -121,6 +127,7 @@ class EngineHost : public ModelHost {
   std::optional<Error> refusal(const Slot& slot);
   void look_after(Slot& slot, Watchdog::Clock::time_point now);
   void look_at_files();
+  void fail(Slot& slot, std::optional<Error>& last, Error error);
   void lose(Slot& slot, Error change);
   void unload_lost();
   std::vector<std::shared_ptr<HostedModel>> loaded();

@@ -8,6 +8,7 @@
 
 #include <algorithm>
 #include <atomic>
+#include <barrier>
 #include <chrono>
 #include <fstream>
 #include <future>
@@ -284,13 +285,26 @@ TEST_F(ModelHostTest, facts_are_the_same_before_in_and_after_memory) {
 }
 
 TEST_F(ModelHostTest, facts_are_read_once_for_many_who_ask_at_the_same_time) {
-  const auto h = host(3);
+  constexpr int kMany = 4;
+  std::atomic<int> reads = 0;
+  HostOptions options{.load = load_};
+  options.read_facts = [&](const auto& path, Isa isa, std::vector<FileState> files) {
+    ++reads;
+    std::this_thread::sleep_for(50ms);  // the others come meanwhile
+    return read_model_facts(path, isa, std::move(files));
+  };
+  EngineHost h({{"a", file_, {}}}, options,
+               [this](const auto& path, const LoadOptions& load) { return this->load(path, load); });
+  std::barrier start(kMany);
   std::vector<std::future<std::shared_ptr<const ModelFacts>>> all;
-  for (int i = 0; i < 4; ++i) all.push_back(std::async(std::launch::async, [&] { return details_of(*h, "b").facts; }));
-  std::vector<std::shared_ptr<const ModelFacts>> facts;
-  for (auto& each : all) facts.push_back(each.get());
-  for (const auto& each : facts) EXPECT_EQ(each, facts[0]);
-  EXPECT_EQ(details_of(*h, "b").facts, facts[0]);
+  for (int i = 0; i < kMany; ++i)
+    all.push_back(std::async(std::launch::async, [&] {
+      start.arrive_and_wait();
+      return details_of(h, "a").facts;
+    }));
+  for (auto& each : all) EXPECT_EQ(each.get()->info.architecture, "llama");
+  EXPECT_EQ(details_of(h, "a").facts->info.architecture, "llama");
+  EXPECT_EQ(reads, 1);
 }
 
 TEST_F(ModelHostTest, reads_the_facts_of_files_anew_when_they_change) {
@@ -305,22 +319,64 @@ TEST_F(ModelHostTest, reads_the_facts_of_files_anew_when_they_change) {
   std::filesystem::remove(copy);
 }
 
-TEST_F(ModelHostTest, tries_again_what_it_could_not_read_though_the_file_is_the_same) {
-  const auto whole = gguf::File::open(file_);
-  ASSERT_TRUE(whole) << whole.error().message;
-  const auto part = [](size_t number) {
-    return std::filesystem::path(::testing::TempDir()) /
-           fmt::format("quern-host-{}-{:05}-of-00002.gguf", ::getpid(), number + 1);
+/// What cannot be read for reasons that no file shows: `why`, while it says something.
+class UnreadableFacts : public ModelHostTest {
+ protected:
+  std::unique_ptr<EngineHost> host(std::chrono::milliseconds rest) {
+    HostOptions options{.load = load_, .facts_rest = rest};
+    options.read_facts = [this](const auto& path, Isa isa, std::vector<FileState> files) -> Result<ModelFacts> {
+      ++reads_;
+      if (!why_.empty()) return make_error(ErrorCode::internal, "{}", why_);
+      return read_model_facts(path, isa, std::move(files));
+    };
+    return std::make_unique<EngineHost>(
+        std::vector<ModelEntry>{{"a", file_, {}}}, options,
+        [this](const auto& path, const LoadOptions& load) { return this->load(path, load); });
+  }
+  std::string why_ = "no memory for that";
+  int reads_ = 0;
+};
+
+TEST_F(UnreadableFacts, rest_for_a_while) {
+  const auto h = host(1h);
+  const auto failed = details_of(*h, "a").facts;
+  EXPECT_EQ(failed->info.architecture, "");
+  EXPECT_EQ(details_of(*h, "a").facts, failed) << "clients may ask as often as they like";
+  EXPECT_EQ(details_of(*h, "a").file_bytes, static_cast<int64_t>(std::filesystem::file_size(file_)));
+  EXPECT_GT(details_of(*h, "a").created, 0);
+  EXPECT_EQ(reads_, 1);
+}
+
+TEST_F(UnreadableFacts, are_tried_again_though_the_file_is_the_same) {
+  const auto h = host(0ms);
+  for (int i = 1; i <= 3; ++i) {
+    EXPECT_EQ(details_of(*h, "a").facts->info.architecture, "");
+    EXPECT_EQ(reads_, i);
+  }
+  why_.clear();
+  EXPECT_EQ(details_of(*h, "a").facts->info.architecture, "llama");
+  EXPECT_EQ(details_of(*h, "a").facts->info.architecture, "llama");
+  EXPECT_EQ(reads_, 4) << "read again though nothing failed";
+}
+
+TEST_F(UnreadableFacts, are_told_once) {
+  const auto h = host(0ms);
+  const auto told = [&] {
+    details_of(*h, "a");
+    std::string out;
+    for (const Error& error : h->take_errors()) out += error.message + ";";
+    return out;
   };
-  ASSERT_TRUE(testing::write_split_part(*whole, 0, 2, part(0)));
-  EngineHost h({{"a", part(0), {}}}, {.load = load_},
-               [this](const auto& path, const LoadOptions& load) { return this->load(path, load); });
-  const auto failed = details_of(h, "a").facts;
-  EXPECT_EQ(failed->info.architecture, "") << "the other part is missing";
-  EXPECT_EQ(details_of(h, "a").facts, failed) << "clients may ask as often as they like";
-  ASSERT_TRUE(testing::write_split_part(*whole, 1, 2, part(1)));
-  EXPECT_TRUE(watch_until(h, [&] { return details_of(h, "a").facts->info.architecture == "llama"; }));
-  for (const size_t number : {0, 1}) std::filesystem::remove(part(number));
+  EXPECT_EQ(told(), file_.string() + ": no memory for that;");
+  EXPECT_EQ(told(), "");
+  why_ = file_.string() + ": broken";
+  EXPECT_EQ(told(), why_ + ";") << "another reason";
+  broken_ = true;
+  EXPECT_FALSE(h->model("a"));
+  EXPECT_EQ(told(), "") << "it does not load for the same reason";
+  why_.clear();
+  EXPECT_EQ(told(), "");
+  EXPECT_EQ(details_of(*h, "a").facts->info.architecture, "llama");
 }
 
 TEST_F(ModelHostTest, a_folder_written_into_is_another_model_in_the_lists) {

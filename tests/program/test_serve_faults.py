@@ -462,6 +462,30 @@ def ask(server, model):
     return server.request("POST", COMPLETIONS, body(4, model=model))[0]
 
 
+def test_a_model_file_that_is_renamed_over_before_it_is_loaded_stays_shut(log, tmp_path, alone):
+    model, new = tmp_path / "model.gguf", tmp_path / "new"
+    shutil.copy(MODEL, model)
+    with Server(log, *CONTEXT, models=(MODEL, model)) as server:
+        needs_landlock(server)
+        shutil.copy(MODEL, new)
+        os.replace(new, model)
+        for _ in range(2):
+            assert ask(server, "model") == 500
+            card = json.loads(server.get("/v1/models")[1])["data"][1]
+            assert card["id"] == "model" and card["meta"]["architecture"] == ""
+        wait_until(lambda: notes(server, str(model)), 5, server.log)
+        request, expected = alone[0]
+        assert server.complete({**request, "model": "model.Q4_0"}) == expected
+        assert server.end() == 0
+        (told,) = notes(server, str(model))
+        assert "replaced" in told and "sandbox" in told and told.endswith("restart the server"), told
+    with Server(log, *CONTEXT, "--no-sandbox", models=(MODEL, model)) as server:
+        shutil.copy(MODEL, new)
+        os.replace(new, model)
+        assert server.complete({**request, "model": "model"}) == expected
+        assert not notes(server, str(model))
+
+
 @pytest.mark.parametrize("options", [("--memory-budget", "300K"), ("--memory-budget", "8M", "--ctx", "100000")])
 def test_a_memory_budget_that_is_too_small_is_told_in_numbers(log, options):
     with Server(log, *options, wait=False) as server:
@@ -524,6 +548,7 @@ def test_only_a_file_of_a_model_folder_opens_what_lies_beside_it(log, tmp_path, 
         needs_landlock(server)
         assert through(server, door, folder / "beside.gguf") == status
         assert server.end() == 0
+        assert bool(notes(server, "sandbox keeps it shut")) == (status == 500), server.log()
 
 
 def split(model, folder):

@@ -9,6 +9,7 @@
 #include "quern/engine/memory.h"
 #include "quern/safetensors/folder.h"
 #include "quern/server/metrics.h"
+#include "quern/server/sandbox.h"
 
 namespace quern {
 
@@ -23,9 +24,23 @@ std::vector<fs::path> paths_of(const std::vector<FileState>& files) {
   return out;
 }
 
-/// An error of a model's files names the path, once.
+/// The one of a model's files, or its folder, that the sandbox keeps shut.
+std::optional<fs::path> shut_file(const fs::path& path) {
+  std::vector<fs::path> files = paths_of(model_file_states(path));
+  if (auto folder = safetensors::folder_of(path)) files.push_back(*std::move(folder));
+  const auto shut = std::ranges::find_if(files, is_shut_by_sandbox);
+  return shut == files.end() ? std::nullopt : std::optional(*shut);
+}
+
+/// An error of a model's files: names the path, once, and the sandbox where that stands in the way.
 Error explained(const fs::path& path, Error error) {
   if (error.code == ErrorCode::out_of_memory || error.code == ErrorCode::cancelled) return error;
+  if (error.code == ErrorCode::invalid_argument)  // as system_error has what is there and does not open
+    if (const auto shut = shut_file(path))
+      return make_error(error.code,
+                        "{}: replaced or added since the server's start, and the sandbox keeps it shut: restart the "
+                        "server",
+                        shut->string());
   if (error.message.find(path.string()) != std::string::npos) return error;
   return std::move(error).in(path.string());
 }

@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "quern/server/sandbox.h"
 
+#include <fcntl.h>
 #include <linux/capability.h>
 #include <sys/prctl.h>
 #include <sys/syscall.h>
@@ -11,6 +12,7 @@
 #include <ctime>
 #include <system_error>
 
+#include "quern/io/file_handle.h"
 #include "quern/server/landlock.h"
 #include "quern/server/seccomp.h"
 
@@ -45,6 +47,12 @@ std::string enter_sandbox(const SandboxPaths& paths) {
     return fmt::format("sandbox: none ({})", std::generic_category().message(errno));
   const std::string files = told("landlock", restrict_files(paths));
   return fmt::format("sandbox: {}, {}", files, told("seccomp", restrict_calls()));
+}
+
+bool is_shut_by_sandbox(const std::filesystem::path& path) {
+  const FileHandle file(::open(path.c_str(), O_RDONLY | O_CLOEXEC | O_NONBLOCK | O_NOCTTY));
+  // Landlock looks at what opens a file, not at who asks for its rights.
+  return !file && errno == EACCES && ::faccessat(AT_FDCWD, path.c_str(), R_OK, AT_EACCESS) == 0;
 }
 
 }  // namespace quern

@@ -253,6 +253,18 @@ TEST_F(Sandbox, sees_its_folders_alone) {
   EXPECT_TRUE(readable(models_ / "file"));
 }
 
+TEST_F(Sandbox, tells_what_it_alone_keeps_shut) {
+  paths_.read = {models_ / "file"};
+  fs::permissions(outside_ / "file", fs::perms::none);
+  EXPECT_HOLDS([&] {
+    REQUIRE(!is_shut_by_sandbox(models_ / "file") && !is_shut_by_sandbox(models_ / "below"));
+    enter(paths_, "landlock");
+    REQUIRE(!is_shut_by_sandbox(models_ / "file") && !is_shut_by_sandbox(models_ / "absent"));
+    REQUIRE(is_shut_by_sandbox(models_ / "below" / "file") && is_shut_by_sandbox(models_ / "below"));
+    if (::geteuid() != 0) REQUIRE(!is_shut_by_sandbox(outside_ / "file"));  // its rights do that too
+  });
+}
+
 TEST_F(Sandbox, another_process_keeps_its_secrets) {
   const pid_t parent = ::getpid();
   EXPECT_HOLDS([&] {

@@ -72,8 +72,16 @@ TEST_F(HttpServerTest, runs_tasks_in_order) {
   std::vector<int> order;
   std::promise<void> posted, done;
   server_->post([&] { posted.get_future().wait(); });  // or the first task could run before the others are there
-  server_->post_after(3s, [&] { order.push_back(5), done.set_value(); });
-  server_->post_after(30ms, [&] { order.push_back(4); });
+  const auto timer = [&](int number) {
+    return [&, number] {
+      order.push_back(number);
+      if (order.size() == 6) done.set_value();
+    };
+  };
+  const auto begin = steady_clock::now();
+  server_->post_after(300ms, timer(5));
+  server_->post_after(30ms, timer(4));
+  const bool at_once = steady_clock::now() - begin < 200ms;  // else the first may be due before the second
   server_->post([&] {
     order.push_back(0);
     server_->post([&] { order.push_back(3); });
@@ -85,6 +93,7 @@ TEST_F(HttpServerTest, runs_tasks_in_order) {
   server_->post([&] { order.push_back(2); });
   posted.set_value();
   done.get_future().wait();
+  if (!at_once) GTEST_SKIP() << "the machine has no time for that";
   EXPECT_EQ(order, (std::vector<int>{0, 1, 2, 3, 4, 5}));
 }
 

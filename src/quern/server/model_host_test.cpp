@@ -98,7 +98,7 @@ class ModelHostTest : public ::testing::Test {
     one_ = (*model)->model().info().weight_bytes + (*model)->context().state_bytes;
   }
 
-  std::unique_ptr<EngineHost> host(int room, std::vector<std::string> names = {"a", "b", "c"}) {
+  std::unique_ptr<EngineHost> host(int room, const std::vector<std::string>& names = {"a", "b", "c"}) {
     std::vector<ModelEntry> entries;
     for (const std::string& name : names) entries.push_back({name, file_, {}});
     if (entries.size() > 1) entries[1].aliases = {"other", "gpt-4"};
@@ -521,7 +521,7 @@ TEST_F(ModelHostTest, never_unloads_what_is_in_use) {
   EXPECT_TRUE(h->model("c"));
   EXPECT_EQ(loaded(*h), "ac") << "b went, though a was used before it";
 
-  auto a = *held;
+  const auto& a = *held;
   const auto running = std::make_shared<Waiting>(nullptr);  // nobody but the engine knows of it
   const uint64_t id = a->submit(request(kEndless), running);
   ASSERT_TRUE(running->begins());

@@ -277,7 +277,7 @@ TEST_F(Sandbox, another_process_keeps_its_secrets) {
 
 TEST_F(Sandbox, the_stored_prefixes_work_within) {
   const auto body = [&] {
-    const std::string said = enter_sandbox(paths_);
+    enter_sandbox(paths_);
     auto store = PrefixStore::open(cache_, 1, 1 << 20);
     REQUIRE(store.has_value());
     const std::vector<std::byte> bytes(10'000, std::byte{7});

@@ -3,21 +3,28 @@
 
 #include <sys/resource.h>
 
+#include <algorithm>
+
 namespace quern {
 namespace {
 
-// Less than a token's worth: a busy program comes back within milliseconds, while one that only reads a token now and
-// then must not make every wait brief, for each of these may end in the system.
-constexpr int kBriefWaits = 32;
+// Each brief wait may end in the system. Who takes a processor for a moment now and then, as one that reads a stream of
+// tokens does, makes few waits brief; a busy program, which comes back within milliseconds, twice as many each time.
+constexpr auto kSoon = std::chrono::milliseconds(10);
+constexpr int kFewestBriefWaits = 4, kMostBriefWaits = 32;
 
 }  // namespace
 
-void Crowding::note_long_wait(long preempted) {
+void Crowding::note_long_wait(long preempted, Clock::time_point now) {
   const long before = preempted_.exchange(preempted, std::memory_order_relaxed);
-  if (preempted > before)
-    brief_.store(kBriefWaits, std::memory_order_relaxed);
-  else if (brief_.load(std::memory_order_relaxed) > 0)
+  if (preempted > before) {
+    const bool again = disturbed_.exchange(now, std::memory_order_relaxed) > now - kSoon;
+    const int waits = again ? std::min(kMostBriefWaits, 2 * waits_.load(std::memory_order_relaxed)) : kFewestBriefWaits;
+    waits_.store(waits, std::memory_order_relaxed);
+    brief_.store(waits, std::memory_order_relaxed);
+  } else if (brief_.load(std::memory_order_relaxed) > 0) {
     brief_.fetch_sub(1, std::memory_order_relaxed);
+  }
 }
 
 long Crowding::preemptions() {

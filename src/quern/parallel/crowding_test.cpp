@@ -15,32 +15,56 @@
 namespace quern {
 namespace {
 
+using namespace std::chrono_literals;
+
+const Crowding::Clock::time_point kStart(1h);
+
 TEST(Crowding, more_threads_than_processors_always_yield) {
   Crowding crowding(3, 2, 0);
   EXPECT_EQ(crowding.patience(), Patience::yield);
-  crowding.note_long_wait(0);
-  crowding.note_long_wait(5);
+  crowding.note_long_wait(0, kStart);
+  crowding.note_long_wait(5, kStart);
   EXPECT_EQ(crowding.patience(), Patience::yield);
+}
+
+/// How many long waits are brief after a preemption at `now`.
+int brief_waits(Crowding& crowding, long preempted, Crowding::Clock::time_point now) {
+  crowding.note_long_wait(preempted, now);
+  int waits = 0;
+  for (; crowding.patience() == Patience::brief && waits < 1000; ++waits) crowding.note_long_wait(preempted, now);
+  return waits;
 }
 
 TEST(Crowding, patience_is_brief_after_a_preemption_until_there_is_none_for_long) {
   Crowding crowding(2, 2, 7);
   EXPECT_EQ(crowding.patience(), Patience::spin);
-  for (int i = 0; i < 1000; ++i) crowding.note_long_wait(7);  // long waits alone are uneven work
+  for (int i = 0; i < 1000; ++i) crowding.note_long_wait(7, kStart);  // long waits alone are uneven work
   EXPECT_EQ(crowding.patience(), Patience::spin);
 
-  crowding.note_long_wait(8);
-  EXPECT_EQ(crowding.patience(), Patience::brief);
-  int brief = 0;
-  for (; crowding.patience() == Patience::brief && brief < 100'000; ++brief) crowding.note_long_wait(8);
-  EXPECT_GE(brief, 10);
-  EXPECT_LT(brief, 10'000);
+  const int few = brief_waits(crowding, 8, kStart);
+  EXPECT_GE(few, 1);
+  EXPECT_LE(few, 10);
 
-  crowding.note_long_wait(9);
-  for (int i = 0; i < brief - 1; ++i) crowding.note_long_wait(9);
-  crowding.note_long_wait(10);  // again, in time
-  for (int i = 0; i < brief - 1; ++i) crowding.note_long_wait(10);
+  crowding.note_long_wait(9, kStart + 1s);
+  for (int i = 0; i < few - 1; ++i) crowding.note_long_wait(9, kStart + 1s);
+  crowding.note_long_wait(10, kStart + 2s);  // again, before they are over
+  for (int i = 0; i < few - 1; ++i) crowding.note_long_wait(10, kStart + 2s);
   EXPECT_EQ(crowding.patience(), Patience::brief);
+}
+
+TEST(Crowding, more_waits_are_brief_the_more_often_somebody_comes_back) {
+  Crowding crowding(2, 2, 0);
+  const int few = brief_waits(crowding, 1, kStart);
+  auto now = kStart;
+  int many = few;
+  for (long i = 2; i < 20; ++i) {
+    const int next = brief_waits(crowding, i, now += 5ms);
+    EXPECT_GE(next, many);
+    many = next;
+  }
+  EXPECT_GT(many, 4 * few);
+  EXPECT_LE(many, 100);
+  for (long i = 20; i < 25; ++i) EXPECT_EQ(brief_waits(crowding, i, now += 50ms), few) << "now and then";
 }
 
 /// Keeps this process to the first two processors it may use.

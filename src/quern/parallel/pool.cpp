@@ -58,7 +58,7 @@ struct Pool::Impl {
 
   void wait_past(EventWord& word, uint32_t seen) {
     if (word.spin_past(seen, crowding.patience())) return;
-    crowding.note_long_wait(Crowding::preemptions());
+    crowding.note_long_wait(Crowding::preemptions(), Crowding::Clock::now());
     word.sleep_past(seen);
   }
 

@@ -32,7 +32,7 @@ constexpr int registers(Scales, int tokens) { return tokens == 1 ? kParts : 2; }
 // Steps whose codes are in registers while all tokens' inputs pass. One, and the sums may stay there too; with more
 // tokens than that allows, several, so that each sum is fetched once for all of them. Codes with a sign are two
 // registers.
-constexpr int steps_at_once(Codes c, int tokens) { return tokens < 5 ? 1 : steps_in_16_bits(c) == 1 ? 2 : 4; }
+constexpr int steps_at_once(Codes c, int tokens) { return tokens < 5 ? 1 : codes_are_signed(c) ? 2 : 4; }
 #endif
 static_assert(kTokens <= kMostTileTokens);
 
@@ -50,6 +50,7 @@ template <Codes C, Scales S, int T, int R>
 void rows_per_32(const IntegerTile& tile, int first) {
   constexpr bool kMin = scales_have_min(S);
   constexpr int kChunk = steps_at_once(C, T);
+  static_assert(8 % kChunk == 0);
   Reg f[R][T];
 #pragma GCC unroll 4
   for (int r = 0; r < R; ++r)
@@ -68,7 +69,7 @@ void rows_per_32(const IntegerTile& tile, int first) {
 #pragma GCC unroll 8
     for (int t = 0; t < T; ++t) {
       IntReg start = int_zero();
-      if constexpr (!kMin && !kCodesAreSigned<C>) start = int_left(input_word(inputs + 36 * T + 4 * t), kZeroShift<C>);
+      if constexpr (!kMin && !codes_are_signed(C)) start = int_left(input_word(inputs + 36 * T + 4 * t), kZeroShift<C>);
 #pragma GCC unroll 4
       for (int r = 0; r < R; ++r) dot[r][t].begin(start);
     }
@@ -119,7 +120,8 @@ template <Codes C, Scales S, int T, int R>
 QUERN_INLINE void add_group(const Rows* rows, int g, const std::byte* inputs, int quarter, IntReg table,
                             Total (&total)[R][T], IntReg (&mins)[R][T]) {
   constexpr int kHalves = scales_are_per_16(S) ? 2 : 1, kSteps = 8 / kHalves, kChunk = steps_at_once(C, T);
-  constexpr bool kMin = scales_have_min(S), kZero = !kMin && !kCodesAreSigned<C>;
+  static_assert(kSteps % kChunk == 0);
+  constexpr bool kMin = scales_have_min(S), kZero = !kMin && !codes_are_signed(C);
 #pragma GCC unroll 4
   for (int r = 0; r < R; ++r) {
     Rows ahead = rows[r];
@@ -134,8 +136,7 @@ QUERN_INLINE void add_group(const Rows* rows, int g, const std::byte* inputs, in
     IntReg pair[R];
     if constexpr (kScalesSteps)
 #pragma GCC unroll 4
-      for (int r = 0; r < R; ++r)
-        pair[r] = pair_of(sub_scale<S>(rows[r], g, h, masks), sub_scale<S>(rows[r], g, h, masks), masks);
+      for (int r = 0; r < R; ++r) pair[r] = both_halves<S>(sub_scale<S>(rows[r], g, h, masks), masks);
     ScaledDot<C> dot[R][T];
 #pragma GCC unroll 8
     for (int t = 0; t < T; ++t) {

@@ -71,8 +71,7 @@ QUERN_INLINE Reg input_float(const std::byte* p) {
   return reg_set(x);
 }
 
-template <Codes C>
-constexpr bool kCodesAreSigned = kSignedWide && (C == Codes::bytes || C == Codes::wide_table);
+constexpr bool codes_are_signed(Codes c) { return kSignedWide && (c == Codes::bytes || c == Codes::wide_table); }
 
 /// Inputs come with -8 times their sums.
 template <Codes C>

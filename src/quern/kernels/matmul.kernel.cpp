@@ -44,6 +44,10 @@ constexpr bool kUnrollsGroups = true;
 constexpr bool kUnrollsGroups = false;
 #endif
 
+/// Whether the scales of four groups are unpacked together, for sums that are scaled as pairs.
+template <Scales S>
+constexpr bool kFourScales = kScalesSteps && S == Scales::sub_6_min;
+
 // ---- A scale per 32 columns, inputs too.
 
 template <Codes C, Scales S, int T, int R>
@@ -115,10 +119,10 @@ void rows_per_32(const IntegerTile& tile, int first) {
 // ---- Integer scales times a number per 256 columns; inputs have a scale per 128.
 
 /// One group: total += scale * (code - zero) * q, and for minima per 16 columns, mins += min * sum of q. `inputs`
-/// begins the 128 columns, `quarter` of them this is.
+/// begins the 128 columns, `quarter` of them this is; `scales` are those of these columns where four come at once.
 template <Codes C, Scales S, int T, int R>
 QUERN_INLINE void add_group(const Rows* rows, int g, const std::byte* inputs, int quarter, IntReg table,
-                            Total (&total)[R][T], IntReg (&mins)[R][T]) {
+                            const IntReg (&scales)[R][4], Total (&total)[R][T], IntReg (&mins)[R][T]) {
   constexpr int kHalves = scales_are_per_16(S) ? 2 : 1, kSteps = 8 / kHalves, kChunk = steps_at_once(C, T);
   static_assert(kSteps % kChunk == 0);
   constexpr bool kMin = scales_have_min(S), kZero = !kMin && !codes_are_signed(C);
@@ -136,7 +140,14 @@ QUERN_INLINE void add_group(const Rows* rows, int g, const std::byte* inputs, in
     IntReg pair[R];
     if constexpr (kScalesSteps)
 #pragma GCC unroll 4
-      for (int r = 0; r < R; ++r) pair[r] = both_halves<S>(sub_scale<S>(rows[r], g, h, masks), masks);
+      for (int r = 0; r < R; ++r) {
+        if constexpr (kFourScales<S>) {
+          pair[r] = scales[r][quarter];
+        } else {
+          const IntReg scale = sub_scale<S>(rows[r], g, h, masks);
+          pair[r] = pair_of(scale, scale, masks);
+        }
+      }
     ScaledDot<C> dot[R][T];
 #pragma GCC unroll 8
     for (int t = 0; t < T; ++t) {
@@ -222,16 +233,20 @@ void rows_per_128(const IntegerTile& tile, int first) {
         mins[r][t] = int_zero();
       }
     const int first_group = half % 2 * 4;
+    IntReg scales[R][4];
+    if constexpr (kFourScales<S>)
+#pragma GCC unroll 4
+      for (int r = 0; r < R; ++r) four_scales(rows[r], half % 2, fresh_masks(), scales[r]);
     if constexpr (T == 1 && kUnrollsGroups) {
       const auto group = [&](int g) __attribute__((always_inline)) {
-        add_group<C, S, T, R>(rows, g, inputs, g % 4, table, total, mins);
+        add_group<C, S, T, R>(rows, g, inputs, g % 4, table, scales, total, mins);
       };
       if (first_group == 0)
         group(0), group(1), group(2), group(3);
       else
         group(4), group(5), group(6), group(7);
     } else {
-      for (int g = 0; g < 4; ++g) add_group<C, S, T, R>(rows, first_group + g, inputs, g, table, total, mins);
+      for (int g = 0; g < 4; ++g) add_group<C, S, T, R>(rows, first_group + g, inputs, g, table, scales, total, mins);
     }
 #pragma GCC unroll 4
     for (int r = 0; r < R; ++r) {

@@ -101,7 +101,7 @@ template <Scales S>
 QUERN_INLINE IntReg sub_scale(const Rows& rows, int g, int h, const Masks& masks) {
   if constexpr (S == Scales::sub_6_min) {
     const IntReg low = int_right_by(int_load(rows.vector(64)), 4 * g);
-    const IntReg high = int_right_by(int_load(rows.vector(192)), (g < 4 ? 4 : 12) + 2 * g);
+    const IntReg high = int_right_by(int_load(rows.vector(192)), 4 * g - 2 * (g % 2));
     return int_and_or(low, int_words(masks.low_4), int_and(high, int_words(masks.bits_4_5)));
   } else {
     constexpr int kNumbers = scales_have_min(S) ? 4 : 2;
@@ -109,17 +109,33 @@ QUERN_INLINE IntReg sub_scale(const Rows& rows, int g, int h, const Masks& masks
   }
 }
 
-/// A scale in both halves of each lane. Those without a sign leave the upper half free.
-template <Scales S>
-QUERN_INLINE IntReg both_halves(IntReg scale, const Masks& masks) {
-  if constexpr (S == Scales::sub_6_min) return int_or(scale, int_left(scale, 16));
-  return pair_of(scale, scale, masks);
+/// Shuffles that take byte k of each lane to both its halves.
+struct ByteToHalves {
+  alignas(64) uint8_t at[4][kRegBytes] = {};
+  constexpr ByteToHalves() {
+    for (int k = 0; k < 4; ++k)
+      for (int i = 0; i < kRegBytes; ++i) at[k][i] = static_cast<uint8_t>(i % 2 ? 0x80 : i % 16 / 4 * 4 + k);
+  }
+};
+constexpr ByteToHalves kByteToHalves;
+
+/// The 6-bit scales of four groups, 4 `half` and those after it, each in both halves of its lane.
+QUERN_INLINE void four_scales(const Rows& rows, int half, const Masks& masks, IntReg (&scales)[4]) {
+  const IntReg low = int_load(rows.vector(64)), high = int_load(rows.vector(192));
+  const IntReg low_mask = int_words(masks.low_nibbles), high_mask = int_words(masks.bits_45);
+  const IntReg even = int_and_or(low, low_mask, int_and(high, high_mask));
+  const IntReg odd = int_and_or(int_right(low, 4), low_mask, int_and(int_right(high, 2), high_mask));
+#pragma GCC unroll 4
+  for (int i = 0; i < 4; ++i) {
+    const auto* shuffle = reinterpret_cast<const std::byte*>(kByteToHalves.at[2 * half + i / 2]);
+    scales[i] = look_up(i % 2 ? odd : even, int_load(shuffle));
+  }
 }
 
 /// The minima of groups 2 pair and 2 pair + 1 in the halves of the lanes.
 QUERN_INLINE IntReg min_pair(const Rows& rows, int pair, const Masks& masks) {
   const IntReg low = int_right_by(int_load(rows.vector(128)), 4 * pair);
-  const IntReg high = int_right_by(int_left(int_load(rows.vector(192)), 4), 2 * pair);
+  const IntReg high = int_right_by(int_left(int_load(rows.vector(192)), 4), 8 * (pair / 2) + 2 * (pair % 2));
   return int_and_or(low, int_words(masks.half_low_4), int_and(high, int_words(masks.half_bits_4_5)));
 }
 

@@ -106,9 +106,10 @@ void put_six_bits(const BlockNumbers& n, int row, std::byte* out) {
   uint32_t scales = 0, mins = 0, high = 0;
   for (int g = 0; g < kSuperGroups; ++g) {
     const uint32_t scale = static_cast<uint32_t>(n.scales[g]), min = static_cast<uint32_t>(n.mins[g]);
+    const int pair = g / 2, odd = g % 2;
     scales |= (scale & 15) << 4 * g;
-    mins |= (min & 15) << (4 * (g / 2) + 16 * (g % 2));
-    high |= scale >> 4 << ((g < 4 ? 8 : 16) + 2 * g) | min >> 4 << (2 * (g / 2) + 16 * (g % 2));
+    mins |= (min & 15) << (4 * pair + 16 * odd);
+    high |= scale >> 4 << (4 + 8 * pair + 2 * odd) | min >> 4 << (8 * (pair / 2) + 2 * (pair % 2) + 16 * odd);
   }
   put(out, row, scales);
   put(out, kPanelRows + row, mins);

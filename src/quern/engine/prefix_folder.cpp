@@ -10,6 +10,7 @@
 #include <algorithm>
 #include <cerrno>
 #include <charconv>
+#include <cstdint>
 #include <optional>
 #include <string>
 
@@ -46,6 +47,12 @@ FileHandle make_folder(int parent, const std::string& name) {
     if (::unlinkat(parent, name.c_str(), 0) != 0 && errno != ENOENT) return FileHandle();
   }
   return FileHandle();
+}
+
+/// Since 1970, of a file that may say anything: none is of the year 2262 or later.
+int64_t nanoseconds(const timespec& time) {
+  constexpr int64_t kSecond = 1'000'000'000;
+  return std::clamp<int64_t>(time.tv_sec, 0, INT64_MAX / kSecond - 1) * kSecond + time.tv_nsec;
 }
 
 template <typename Visit>
@@ -133,8 +140,8 @@ std::vector<PrefixFolder::File> PrefixFolder::list() const {
       struct stat facts;
       if (!key || !name.starts_with(digits) || ::fstatat(shelf, name.c_str(), &facts, AT_SYMLINK_NOFOLLOW) != 0) return;
       if (!S_ISREG(facts.st_mode)) return;
-      out.push_back({fingerprint, *key, whole_blocks(static_cast<uint64_t>(facts.st_size)),
-                     facts.st_mtim.tv_sec * int64_t{1'000'000'000} + facts.st_mtim.tv_nsec});
+      out.push_back(
+          {fingerprint, *key, whole_blocks(static_cast<uint64_t>(facts.st_size)), nanoseconds(facts.st_mtim)});
     });
   });
   std::ranges::sort(out, {}, &File::used_ns);

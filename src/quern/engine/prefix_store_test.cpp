@@ -288,6 +288,23 @@ TEST_F(PrefixStoreTest, the_longest_unused_goes_first_whosever_it_is) {
   for (int i : {2, 3, 4}) EXPECT_TRUE(get(*store, i)) << i;
 }
 
+TEST_F(PrefixStoreTest, a_file_of_a_far_future_is_a_new_one) {
+  {
+    auto store = open();
+    put(*store, 1);
+    put(*store, 2);
+  }
+  const int64_t year_2400 = 13'569'465'600;
+  const timespec times[] = {{.tv_sec = year_2400, .tv_nsec = 0}, {.tv_sec = year_2400, .tv_nsec = 0}};
+  ASSERT_EQ(::utimensat(AT_FDCWD, file(1).c_str(), times, 0), 0);
+  struct stat facts;
+  ASSERT_EQ(::stat(file(1).c_str(), &facts), 0);
+  if (facts.st_mtim.tv_sec != year_2400) GTEST_SKIP() << "the file system has no such times";
+  auto store = open(kModel, 20 << 10);  // room for one
+  EXPECT_TRUE(store->contains(key_of(1)));
+  EXPECT_FALSE(store->contains(key_of(2)));
+}
+
 TEST_F(PrefixStoreTest, models_share_what_a_folder_may_hold) {
   const int64_t each = 16 << 10, cap = 64 * each, part = cap / 32;
   auto one = open(kModel, cap), two = open(kOtherModel, cap);

@@ -205,9 +205,9 @@ inline void expect_golden_quantized(const std::string& name) {
     if (entry.path().extension() != ".gguf") continue;
     SCOPED_TRACE(entry.path().string());
     const std::string file = entry.path().filename().string();
-    const Json* fact = peer->find(name + "/" + file);
+    const Json* fact = peer->find(fmt::format("{}/{}", name, file));
     ASSERT_TRUE(fact) << "no figure in peer.json";
-    const auto want = read_npz(folder / ("expected." + file.substr(6, file.size() - 11) + ".npz"));
+    const auto want = read_npz(folder / fmt::format("expected.{}.npz", file.substr(6, file.size() - 11)));
     auto loaded = load_golden(entry.path(), pool);
     ASSERT_TRUE(loaded) << loaded.error().message;
     for (int64_t batch : {512, 1}) {

@@ -44,10 +44,9 @@ inline constexpr int kScalesForms = 7;
 // The words of sub_6_min, group g, pair i = groups 2 i and 2 i + 1; each word a vector over the rows:
 //   scales    bits 4 g .. 4 g + 3: the lower four of scale g
 //   minima    lower half, bits 4 i ..: the lower four of minimum 2 i; upper half: of minimum 2 i + 1
-//   high      the upper two: bits 4 + 8 (g / 2) + 2 (g % 2) of scale g; 8 (i / 2) + 2 (i % 2) of minimum 2 i, 16 higher
-//   of
-//             2 i + 1. So four bytes of the lower and the upper bits make up the scales of the even groups, the other
-//             bits those of the odd ones.
+//   high      the upper two: of scale g from bit 4 + 8 (g / 2) + 2 (g % 2) on, of minimum 2 i from bit
+//             8 (i / 2) + 2 (i % 2) on, of minimum 2 i + 1 from 16 more
+// So four bytes of the lower and the upper bits make up the scales of the even groups, the other bits those of the odd.
 
 constexpr bool codes_have_table(Codes c) { return c == Codes::table || c == Codes::wide_table; }
 constexpr int codes_zero(Codes c) {

@@ -9,17 +9,27 @@ namespace quern {
 namespace {
 
 // Each brief wait may end in the system. Who takes a processor for a moment now and then, as one that reads a stream of
-// tokens does, makes few waits brief; a busy program, which comes back within milliseconds, twice as many each time.
-constexpr auto kSoon = std::chrono::milliseconds(10);
+// tokens does, makes few waits brief; a busy program, which comes back soon, twice as many each time.
+// A program that shares a processor comes back after a time slice or two of the system's, 3 to 12 ms; a reader of a
+// stream every 50 ms.
+constexpr auto kSoon = std::chrono::milliseconds(25);
 constexpr int kFewestBriefWaits = 4, kMostBriefWaits = 32;
+
+/// Whether `value` was more than what `most` held, which it holds now. Threads come in another order than they counted.
+bool raise(std::atomic<long>& most, long value) {
+  long before = most.load(std::memory_order_relaxed);
+  while (before < value)
+    if (most.compare_exchange_weak(before, value, std::memory_order_relaxed)) return true;
+  return false;
+}
 
 }  // namespace
 
 void Crowding::note_long_wait(long preempted, Clock::time_point now) {
-  const long before = preempted_.exchange(preempted, std::memory_order_relaxed);
-  if (preempted > before) {
+  if (raise(preempted_, preempted)) {
     const bool again = disturbed_.exchange(now, std::memory_order_relaxed) > now - kSoon;
-    const int waits = again ? std::min(kMostBriefWaits, 2 * waits_.load(std::memory_order_relaxed)) : kFewestBriefWaits;
+    const int twice = 2 * waits_.load(std::memory_order_relaxed);
+    const int waits = again ? std::clamp(twice, kFewestBriefWaits, kMostBriefWaits) : kFewestBriefWaits;
     waits_.store(waits, std::memory_order_relaxed);
     brief_.store(waits, std::memory_order_relaxed);
   } else if (brief_.load(std::memory_order_relaxed) > 0) {

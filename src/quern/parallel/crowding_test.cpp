@@ -67,6 +67,14 @@ TEST(Crowding, more_waits_are_brief_the_more_often_somebody_comes_back) {
   for (long i = 20; i < 25; ++i) EXPECT_EQ(brief_waits(crowding, i, now += 50ms), few) << "now and then";
 }
 
+TEST(Crowding, a_count_that_comes_late_is_no_preemption_nor_is_the_one_after_it) {
+  Crowding crowding(2, 2, 0);
+  const int few = brief_waits(crowding, 8, kStart);
+  EXPECT_EQ(brief_waits(crowding, 7, kStart + 1ms), 0);
+  EXPECT_EQ(brief_waits(crowding, 8, kStart + 2ms), 0);
+  EXPECT_EQ(brief_waits(crowding, 9, kStart + 1s), few);
+}
+
 /// Keeps this process to the first two processors it may use.
 class TwoProcessors {
  public:

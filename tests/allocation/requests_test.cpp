@@ -19,7 +19,7 @@ class Loop {
  public:
   Executors executors() {
     const auto post = [this](std::function<void()> task) { tasks_.push_back(std::move(task)); };
-    return {.compute = post, .serve = post, .later = [this](int, std::function<void()> task) {
+    return {.compute = post, .read = post, .serve = post, .later = [this](int, std::function<void()> task) {
               later_.push_back(std::move(task));
             }};
   }

@@ -69,10 +69,10 @@ class AnswerWriter {
   virtual void fail(const Refusal& refusal) = 0;
 };
 
-/// Where work goes: `compute` to a thread that may take its time, `serve` back to the server's thread, `later` there
-/// after some milliseconds.
+/// Where work goes: `compute` to a thread that may take its time, `read` to another one, which may wait for a disk as
+/// well, `serve` back to the server's thread, `later` there after some milliseconds.
 struct Executors {
-  std::function<void(std::function<void()>)> compute, serve;
+  std::function<void(std::function<void()>)> compute, read, serve;
   std::function<void(int milliseconds, std::function<void()>)> later;
 };
 

@@ -35,6 +35,7 @@ struct Endpoint {
   /// Runs on a thread that may take its time. Errors: `write_error` in the dialect's shape.
   void (*handle)(Exchange&& exchange, Services& services);
   bool quick = false;  ///< it runs on the server's thread instead, at once, however busy the others are
+  bool reads = false;  ///< it may have to read models' files first: it runs where it holds up none but its like
   /// Whether a body, checked, needs the model that its field "model" names: it begins when that is in memory.
   bool (*loads)(const Json& body) = [](const Json&) { return true; };
 };

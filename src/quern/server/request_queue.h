@@ -14,7 +14,7 @@
 
 namespace quern {
 
-/// Whole requests that wait for a compute thread: those of one owner in the order of their coming, the owners in turn,
+/// Whole requests that wait for a thread: those of one owner in the order of their coming, the owners in turn,
 /// so that the many of one do not make all others wait. Bounded. Any thread; held by a shared_ptr.
 class RequestQueue : public std::enable_shared_from_this<RequestQueue> {
  public:

@@ -113,15 +113,17 @@ struct Job : std::enable_shared_from_this<Job> {
     found.endpoint->handle(Exchange{request, std::move(body), found.tail, std::move(owner), writer, came}, services);
   }
 
-  /// Does a step on a compute thread when its owner's turn comes, unless its client has gone by then.
+  /// Does a step on a thread for it when its owner's turn comes, unless its client has gone by then.
   void queue(void (*step)(Job&, Services&), Services& services) {
-    const uint64_t number = services.requests->new_number();
+    const bool reads = found.endpoint->reads;
+    const auto& line = reads ? services.readers : services.requests;
+    const uint64_t number = line->new_number();
     // First: once the step has begun, what it does when its client goes is its own matter.
-    writer->on_gone([requests = std::weak_ptr(services.requests), number] {
-      if (const auto queue = requests.lock()) queue->drop(number);
+    writer->on_gone([weak = std::weak_ptr(line), number] {
+      if (const auto queue = weak.lock()) queue->drop(number);
     });
     const auto run = [job = shared_from_this(), step, &services] { step(*job, services); };
-    if (!services.requests->add(number, owner, run, services.executors.compute))
+    if (!line->add(number, owner, run, reads ? services.executors.read : services.executors.compute))
       refuse(make_error(ErrorCode::out_of_memory, "too many requests wait at this time: try again later"));
   }
 

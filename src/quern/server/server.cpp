@@ -28,6 +28,8 @@ constexpr auto kWatch = 50ms;
 /// Templates and tokenisation of one request at a time leave the cores to the engine; a second thread answers what is
 /// quick meanwhile. So many requests, at most, may come between a queue's last place and one that was told to wait.
 constexpr int kWorkers = 2;
+/// Facts of models are read one at a time: more threads would only wait for each other.
+constexpr int kReaders = 1;
 
 /// The same error of a file: the command line is right, what it names is not as it should be.
 Error of_file(Error error) {
@@ -40,7 +42,7 @@ Error of_file(Error error) {
 struct Server::Impl {
   // Set while it serves.
   std::optional<Services> services;
-  std::optional<Workers> workers;
+  std::optional<Workers> workers, readers;
   std::optional<Error> failure;
   std::optional<std::chrono::steady_clock::time_point> end_by;  // set when it ends
 
@@ -169,8 +171,10 @@ std::string Server::url() const { return impl_->http->url(); }
 Server::Ending Server::run(EngineHost& host, Signals signals, std::function<void()> ready) {
   Impl& impl = *impl_;
   impl.workers.emplace(kWorkers);
+  impl.readers.emplace(kReaders);
   Executors executors;
   executors.compute = [&impl](std::function<void()> task) { impl.workers->post(std::move(task)); };
+  executors.read = [&impl](std::function<void()> task) { impl.readers->post(std::move(task)); };
   executors.serve = [&impl](std::function<void()> task) { impl.http->post(std::move(task)); };
   executors.later = [&impl](int milliseconds, std::function<void()> task) {
     impl.http->post_after(std::chrono::milliseconds(milliseconds), std::move(task));
@@ -182,11 +186,12 @@ Server::Ending Server::run(EngineHost& host, Signals signals, std::function<void
   });
   impl.http->run();
   if (impl.failure) return {.failure = std::move(impl.failure), .at_rest = false};
-  // Both in any case. Nothing works for a host that may go then.
+  // All in any case. Nothing works for a host that may go then.
   const bool host_rests = host.end(Impl::shutting_down(), *impl.end_by);
   const bool workers_rest = impl.workers->end_by(*impl.end_by);
+  const bool readers_rest = impl.readers->end_by(*impl.end_by);
   impl.tell_of_errors(host);
-  return {.failure = {}, .at_rest = host_rests && workers_rest};
+  return {.failure = {}, .at_rest = host_rests && workers_rest && readers_rest};
 }
 
 }  // namespace quern

@@ -125,6 +125,7 @@ class ServerTest : public ::testing::Test {
     host.load.context = kEndless + 10;
     host.engine = engine;
     host.silence = silence_;
+    if (read_facts_) host.read_facts = read_facts_;
     host_ = std::make_unique<EngineHost>(std::vector<ModelEntry>(models_), host,
                                          [this](const auto& path, const LoadOptions& load) {
                                            if (before_load_) before_load_();
@@ -176,6 +177,7 @@ class ServerTest : public ::testing::Test {
   std::filesystem::path file_, dir_;
   std::vector<ModelEntry> models_;
   std::function<void()> before_load_;
+  decltype(HostOptions::read_facts) read_facts_;  // where it is not the server's own
   std::chrono::milliseconds silence_{30'000};
   ServerOptions options_;
   std::unique_ptr<EngineHost> host_;
@@ -186,6 +188,29 @@ class ServerTest : public ::testing::Test {
   std::mutex mutex_;
   std::vector<std::string> notes_;  // guarded by mutex_
 };
+
+TEST_F(ServerTest, a_disk_that_takes_its_time_for_lists_holds_up_nobody_else) {
+  std::filesystem::copy_file(file_, dir_ / "cold.gguf");
+  models_.push_back({"cold", dir_ / "cold.gguf", {}});
+  std::promise<void> disk, asked;
+  read_facts_ = [&, come = disk.get_future().share()](const auto& path, Isa isa, std::vector<FileState> files) {
+    asked.set_value();
+    come.wait();
+    return read_model_facts(path, isa, std::move(files));
+  };
+  start();
+  Client list(port_, get("/v1/models")), tags(port_, get("/api/tags")), card(port_, get("/v1/models/cold"));
+  Client shown(port_, post("/api/show", R"({"model":"cold"})"));
+  asked.get_future().wait();
+  std::this_thread::sleep_for(100ms);  // the others come there too
+  EXPECT_TRUE(ask(completion(5, false)).starts_with("HTTP/1.1 200 "));
+  disk.set_value();
+  for (Client* client : {&list, &tags, &card, &shown}) {
+    const std::string answer = client->read_all();
+    EXPECT_TRUE(answer.starts_with("HTTP/1.1 200 ")) << answer;
+    EXPECT_NE(answer.find("llama"), std::string::npos) << answer;
+  }
+}
 
 TEST_F(ServerTest, answers_with_its_models) {
   start();

@@ -79,6 +79,7 @@ struct Services {
   Executors executors;
   std::string version;
   std::shared_ptr<RequestQueue> requests = std::make_shared<RequestQueue>();
+  std::shared_ptr<RequestQueue> readers = std::make_shared<RequestQueue>();  ///< those of `Endpoint::reads`
 };
 
 }  // namespace quern

@@ -239,6 +239,7 @@ class TestLoop {
  public:
   Executors executors() {
     return {.compute = [this](std::function<void()> task) { tasks_.push_back(std::move(task)); },
+            .read = [this](std::function<void()> task) { tasks_.push_back(std::move(task)); },
             .serve = [this](std::function<void()> task) { tasks_.push_back(std::move(task)); },
             .later = [this](int, std::function<void()> task) { later_.push_back(std::move(task)); }};
   }

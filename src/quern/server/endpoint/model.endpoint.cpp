@@ -27,6 +27,7 @@ const Endpoint endpoint_model = {
     .summary = "One model.",
     .fields = {},
     .handle = handle,
+    .reads = true,
 };
 
 }  // namespace quern

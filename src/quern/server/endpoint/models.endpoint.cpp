@@ -21,6 +21,7 @@ const Endpoint endpoint_models = {
     .summary = "The models that can be asked.",
     .fields = {},
     .handle = handle,
+    .reads = true,
 };
 
 }  // namespace quern

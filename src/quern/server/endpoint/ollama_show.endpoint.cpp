@@ -66,6 +66,7 @@ const Endpoint endpoint_ollama_show = {
     .summary = "What a model is (Ollama).",
     .fields = kFields,
     .handle = handle,
+    .reads = true,
     .loads = [](const Json&) { return false; },
 };
 

@@ -24,6 +24,7 @@ const Endpoint endpoint_ollama_tags = {
     .summary = "The models there are (Ollama).",
     .fields = {},
     .handle = handle,
+    .reads = true,
 };
 
 }  // namespace quern

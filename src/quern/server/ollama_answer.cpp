@@ -32,6 +32,10 @@ int64_t nanoseconds(OllamaAnswer::Clock::duration time) {
 }
 
 std::string rfc3339(std::chrono::sys_seconds time, std::chrono::nanoseconds after) {
+  using std::chrono::sys_days, std::chrono::sys_seconds, std::chrono::year;
+  // The format has four digits for a year; a file may say that it is of any that 64 bits can hold.
+  constexpr sys_seconds kFirst = sys_days(year(0) / 1 / 1), kEnd = sys_days(year(10'000) / 1 / 1);
+  time = std::clamp(time, kFirst, kEnd - std::chrono::seconds(1));
   const auto seconds = static_cast<std::time_t>(time.time_since_epoch().count());
   std::tm parts{};
   ::gmtime_r(&seconds, &parts);

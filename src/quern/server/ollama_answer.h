@@ -56,7 +56,8 @@ int64_t nanoseconds(OllamaAnswer::Clock::duration time);
 
 /// A point in time as Ollama writes it: "2026-01-31T12:00:00.123456789Z".
 std::string rfc3339(std::chrono::system_clock::time_point time);
-/// The same of times that a clock does not reach; `after`: less than a second.
+/// The same of times that a clock does not reach; of those before the year 0 the first, after 9999 the last that can be
+/// written. `after`: less than a second.
 std::string rfc3339(std::chrono::sys_seconds time, std::chrono::nanoseconds after = {});
 
 }  // namespace quern

@@ -2,6 +2,7 @@
 #include <gtest/gtest.h>
 
 #include <chrono>
+#include <limits>
 #include <set>
 #include <thread>
 
@@ -333,6 +334,13 @@ TEST(Ollama, times_are_written_as_rfc_3339_has_them) {
   EXPECT_EQ(at(-1), "1969-12-31T23:59:59.999999999Z");
   using std::chrono::seconds, std::chrono::sys_seconds;
   EXPECT_EQ(rfc3339(sys_seconds(seconds(32'503'680'000))), "3000-01-01T00:00:00.000000000Z") << "as a file may have it";
+  // Four digits are a year's.
+  EXPECT_EQ(rfc3339(sys_seconds(seconds(253'402'300'799)), nanoseconds(5)), "9999-12-31T23:59:59.000000005Z");
+  EXPECT_EQ(rfc3339(sys_seconds(seconds(-62'167'219'200))), "0000-01-01T00:00:00.000000000Z");
+  for (const int64_t late : {int64_t{253'402'300'800}, std::numeric_limits<int64_t>::max()})
+    EXPECT_EQ(rfc3339(sys_seconds(seconds(late))), "9999-12-31T23:59:59.000000000Z");
+  for (const int64_t early : {int64_t{-62'167'219'201}, std::numeric_limits<int64_t>::min()})
+    EXPECT_EQ(rfc3339(sys_seconds(seconds(early))), "0000-01-01T00:00:00.000000000Z");
 }
 
 TEST(Ollama, a_digest_tells_states_of_files_apart) {
@@ -351,17 +359,18 @@ TEST(Ollama, a_digest_tells_states_of_files_apart) {
     EXPECT_EQ(object.find("modified_at")->string(), "3000-01-01T00:00:00.000000000Z");
     return object.find("digest")->string();
   };
-  std::vector<FileState::Facts> states(5, weights);
+  std::vector<FileState::Facts> states(4, weights);
   states[1].bytes = 4;
   states[2].written.nanoseconds = 6;
-  states[3].changed.nanoseconds = 8;
-  states[4].written.seconds = 5;
+  states[3].written.seconds = 5;
   std::set<std::string> digests;
   for (const auto& state : states) digests.insert(shown(state));
   EXPECT_EQ(digests.size(), states.size());
-  FileState::Facts mounted_anew = weights;
-  mounted_anew.device = 9;
-  EXPECT_EQ(shown(mounted_anew, "/other"), shown(weights)) << "the same file";
+  FileState::Facts copied = weights;
+  copied.device = 9;
+  copied.inode = 10;
+  copied.changed.nanoseconds = 8;
+  EXPECT_EQ(shown(copied, "/other"), shown(weights)) << "the same on another disk, with its time";
 }
 
 TEST(Ollama, results_without_an_id_answer_the_first_call_that_has_none) {

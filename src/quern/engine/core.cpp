@@ -494,6 +494,7 @@ EngineFacts EngineCore::facts() const {
   facts.cache_bytes = cache_.bytes();
   facts.state_bytes = state_.budget().used();
   facts.state_limit_bytes = state_.budget().limit();
+  facts.scratch_bytes = runner_.scratch_bytes();
   return facts;
 }
 

@@ -36,6 +36,7 @@ struct EngineFacts {
   int64_t running = 0, waiting = 0;
   int64_t pages_active = 0;  ///< held by running requests; those that only the cache holds do not count
   int64_t cache_blocks = 0, cache_bytes = 0, state_bytes = 0, state_limit_bytes = 0;
+  int64_t scratch_bytes = 0;  ///< Runner::scratch_bytes
   int64_t requests = 0, prompt_tokens = 0, cached_tokens = 0, generated_tokens = 0, preemptions = 0, steps = 0;
   int64_t drafted_tokens = 0, accepted_tokens = 0;
 };

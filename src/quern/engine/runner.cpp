@@ -52,6 +52,10 @@ Result<std::span<const float>> Runner::run(std::span<const StepPart> parts, Want
   return std::span<const float>(rows_);
 }
 
+int64_t Runner::scratch_bytes() const {
+  return workspace_.bytes() + journals_.bytes() + static_cast<int64_t>(rows_.capacity() * sizeof(float));
+}
+
 void Runner::commit(std::span<const int> kept) {
   QUERN_CHECK(kept.size() == runs_.size(), "a number of kept tokens for each part of the step");
   replays_.clear();

@@ -46,6 +46,9 @@ class Runner {
   /// then as if the others had never been there, to the bit. Without it a part with drafts has not happened.
   void commit(std::span<const int> kept);
 
+  /// Memory that steps have taken beside weights and state. It stays for the next ones.
+  int64_t scratch_bytes() const;
+
  private:
   enum class Wanted : uint8_t { logits, hidden };
   Result<std::span<const float>> run(std::span<const StepPart> parts, Wanted wanted);

@@ -22,6 +22,8 @@ constexpr Metric kMetrics[] = {
      &EngineFacts::cache_bytes},
     {"quern_state_bytes", "gauge", "Memory of past tokens, of requests and cache together.", &EngineFacts::state_bytes},
     {"quern_state_limit_bytes", "gauge", "What that may come to.", &EngineFacts::state_limit_bytes},
+    {"quern_scratch_bytes", "gauge", "Memory of forward passes, beside weights and state.",
+     &EngineFacts::scratch_bytes},
     {"quern_requests_total", "counter", "Requests that came.", &EngineFacts::requests},
     {"quern_prompt_tokens_total", "counter", "Tokens of their prompts.", &EngineFacts::prompt_tokens},
     {"quern_prefix_cache_hit_tokens_total", "counter", "Tokens of prompts found in the prefix cache.",

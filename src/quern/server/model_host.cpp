@@ -9,7 +9,6 @@
 #include "quern/engine/memory.h"
 #include "quern/safetensors/folder.h"
 #include "quern/server/metrics.h"
-#include "quern/server/sandbox.h"
 
 namespace quern {
 
@@ -24,25 +23,21 @@ std::vector<fs::path> paths_of(const std::vector<FileState>& files) {
   return out;
 }
 
-/// The one of a model's files, or its folder, that the sandbox keeps shut.
-std::optional<fs::path> shut_file(const fs::path& path) {
-  std::vector<fs::path> files = paths_of(model_file_states(path));
-  if (auto folder = safetensors::folder_of(path)) files.push_back(*std::move(folder));
-  const auto shut = std::ranges::find_if(files, is_shut_by_sandbox);
-  return shut == files.end() ? std::nullopt : std::optional(*shut);
+bool names(const Error& error, const fs::path& path) { return error.message.find(path.string()) != std::string::npos; }
+
+/// The files of a model that an error names, and the folder.
+std::vector<fs::path> named_files(const Error& error, const fs::path& path) {
+  std::vector<fs::path> out = paths_of(model_file_states(path));
+  if (auto folder = safetensors::folder_of(path)) out.push_back(*std::move(folder));
+  std::erase_if(out, [&](const fs::path& file) { return !names(error, file); });
+  return out;
 }
 
-/// An error of a model's files: names the path, once, and the sandbox where that stands in the way.
-Error explained(const fs::path& path, Error error) {
-  if (error.code == ErrorCode::out_of_memory || error.code == ErrorCode::cancelled) return error;
-  if (error.code == ErrorCode::invalid_argument)  // as system_error has what is there and does not open
-    if (const auto shut = shut_file(path))
-      return make_error(error.code,
-                        "{}: replaced or added since the server's start, and the sandbox keeps it shut: restart the "
-                        "server",
-                        shut->string());
-  if (error.message.find(path.string()) != std::string::npos) return error;
-  return std::move(error).in(path.string());
+/// Whether two tries failed for the same reason. How much room there is differs each time: told anew each time it would
+/// fill the log.
+bool is_same_failure(const Error& a, const Error& b) {
+  const bool lack_room = a.code == ErrorCode::out_of_memory && b.code == ErrorCode::out_of_memory;
+  return lack_room || a.message == b.message;
 }
 
 void add_counters(EngineFacts& sum, const EngineFacts& more) {
@@ -64,6 +59,19 @@ EngineHost::~EngineHost() {
   // Requests hold their model, and an engine its requests: whoever lets go last must not be the engine's own thread.
   for (Slot& slot : slots_)
     if (slot.loaded) slot.loaded->engine().close();
+}
+
+/// An error of a model's files: names the path, once, and says so where the sandbox is what stands in the way.
+Error EngineHost::explained(const fs::path& path, Error error) const {
+  if (error.code == ErrorCode::out_of_memory || error.code == ErrorCode::cancelled) return error;
+  if (error.code == ErrorCode::invalid_argument)  // as system_error has what is there and does not open
+    for (const fs::path& file : named_files(error, path))
+      if (options_.is_shut(file))
+        return make_error(error.code,
+                          "{}: replaced or added since the server's start, and the sandbox keeps it shut: restart the "
+                          "server ({})",
+                          file.string(), error.message);
+  return names(error, path) ? error : std::move(error).in(path.string());
 }
 
 EngineHost::Slot* EngineHost::find(std::string_view name) {
@@ -123,9 +131,9 @@ EngineHost::FactsPointer EngineHost::facts(Slot& slot) {
   slot.facts_read = Clock::now();
   slot.context.reset();
   if (unread)
-    fail(slot, slot.unread, *std::move(unread));
+    fail(slot, slot.reading, *std::move(unread));
   else
-    slot.unread.reset();
+    slot.reading.last.reset();
   return facts;
 }
 
@@ -137,7 +145,7 @@ EngineHost::FactsPointer EngineHost::known_facts(Slot& slot) {
     const std::scoped_lock lock(mutex_);
     facts = slot.facts;
     if (slot.loaded || slot.lost || !facts) return facts;
-    if (slot.unread && Clock::now() - slot.facts_read >= options_.facts_rest) return nullptr;
+    if (slot.reading.last && Clock::now() - slot.facts_read >= options_.facts_rest) return nullptr;
   }
   return still_hold(*facts, slot.entry.path) ? facts : nullptr;
 }
@@ -155,7 +163,7 @@ int64_t EngineHost::context(Slot& slot, const FactsPointer& facts) {
     if (slot.context && slot.context->changes == changes_ && slot.facts == facts) return slot.context->tokens;
     changes = changes_;
     // What is free lacks what the others have taken, which is not all that they may take; a budget lacks nothing.
-    if (load.memory_budget <= 0) others = bytes_in_use() - promised_bytes();
+    if (load.memory_budget <= 0) others = bytes_in_use() - promised_bytes() + scratch_bytes();
   }
   const int64_t tokens = possible_context(*facts, load, options_.memory_room(load.memory_budget) + others);
   const std::scoped_lock lock(mutex_);
@@ -178,6 +186,14 @@ int64_t EngineHost::promised_bytes() const {
     const EngineFacts facts = slot.loaded->engine().facts();
     bytes += facts.state_limit_bytes - facts.state_bytes;
   }
+  return bytes;
+}
+
+/// Beside weights and state: what their steps have taken, which stays.
+int64_t EngineHost::scratch_bytes() const {
+  int64_t bytes = 0;
+  for (const Slot& slot : slots_)
+    if (slot.loaded) bytes += slot.loaded->engine().facts().scratch_bytes;
   return bytes;
 }
 
@@ -283,8 +299,8 @@ Result<std::shared_ptr<ServedModel>> EngineHost::model_of(Slot& slot) {
   slot.facts = std::move(facts);
   slot.context.reset();
   slot.watchdog = {};
-  slot.failure.reset();
-  slot.unread.reset();
+  slot.loading.last.reset();
+  slot.reading.last.reset();
   return std::shared_ptr<ServedModel>(std::move(hosted));
 }
 
@@ -307,7 +323,7 @@ Result<std::shared_ptr<ServedModel>> EngineHost::model(std::string_view name) {
   const std::string& shown = slot->entry.name;
   {
     const std::scoped_lock lock(mutex_);
-    fail(*slot, slot->failure, std::move(model).error());
+    fail(*slot, slot->loading, std::move(model).error());
   }
   if (code == ErrorCode::cancelled) return make_error(code, "the server is shutting down");
   if (code == ErrorCode::out_of_memory)
@@ -477,10 +493,10 @@ void EngineHost::look_at_files() {
 }
 
 /// Under the lock. Clients may ask as often as they like: the log has it once.
-void EngineHost::fail(Slot& slot, std::optional<Error>& last, Error error) {
-  const auto is_known = [&](const std::optional<Error>& known) { return known && known->message == error.message; };
-  if (!is_known(slot.failure) && !is_known(slot.unread)) untold_.push_back(error);
-  last = std::move(error);
+void EngineHost::fail(Slot& slot, Trouble& trouble, Error error) {
+  const auto is_known = [&](const Trouble& t) { return t.last && is_same_failure(*t.last, error); };
+  if (!is_known(slot.loading) && !is_known(slot.reading)) trouble.untold = error;
+  trouble.last = std::move(error);
 }
 
 /// Under the lock.
@@ -546,6 +562,8 @@ std::vector<Error> EngineHost::take_errors() {
   const std::scoped_lock lock(mutex_);
   std::vector<Error> out = std::exchange(untold_, {});
   for (Slot& slot : slots_) {
+    for (Trouble* trouble : {&slot.loading, &slot.reading})
+      if (auto error = std::exchange(trouble->untold, std::nullopt)) out.push_back(*std::move(error));
     if (!slot.loaded) continue;
     if (auto error = slot.loaded->engine().cache_error()) out.push_back(*std::move(error));
   }

@@ -18,6 +18,7 @@
 #include "quern/engine/memory.h"
 #include "quern/server/file_watch.h"
 #include "quern/server/hosted_model.h"
+#include "quern/server/sandbox.h"
 #include "quern/server/services.h"
 #include "quern/server/watchdog.h"
 #include "quern/server/workers.h"
@@ -43,6 +44,7 @@ struct HostOptions {
   std::function<int64_t(int64_t)> memory_room = quern::memory_room;
   std::function<Result<ModelFacts>(const std::filesystem::path&, Isa, std::vector<FileState>)> read_facts =
       read_model_facts;
+  std::function<bool(const std::filesystem::path&)> is_shut = is_shut_by_sandbox;
 };
 
 /// Loads models when they are asked for and unloads those that nobody uses when another needs their room, the longest
@@ -87,8 +89,8 @@ class EngineHost : public ModelHost {
   /// work; then nothing may be destroyed, only the process can end.
   bool end(const Error& reason, std::chrono::steady_clock::time_point deadline);
 
-  /// What has gone wrong behind the requests and was not told yet: models that do not load or cannot be read, disk
-  /// tiers that fail.
+  /// What has gone wrong behind the requests and was not told yet: models that do not load or cannot be read, of each
+  /// the latest reason; disk tiers that fail.
   std::vector<Error> take_errors();
 
  private:
@@ -99,6 +101,10 @@ class EngineHost : public ModelHost {
   struct PlannedContext {
     int64_t tokens;
     uint64_t changes;
+  };
+  struct Trouble {
+    std::optional<Error> last;    // of the last try; nothing after one that went well
+    std::optional<Error> untold;  // the latest that is another than the one before, until it is told
   };
   struct Slot {
     ModelEntry entry;
@@ -112,9 +118,9 @@ class EngineHost : public ModelHost {
     bool silent = false;
     bool lost = false;  // its file has changed: not served any more
     uint64_t used = 0;
-    EngineFacts past;              // counters of what was unloaded
-    std::optional<Error> failure;  // of the last load; nothing after one that went well
-    std::optional<Error> unread;   // why there are no facts; nothing: there are
+    EngineFacts past;  // counters of what was unloaded
+    Trouble loading;
+    Trouble reading;  // of facts
   };
 
   Slot* find(std::string_view name);
@@ -127,7 +133,8 @@ class EngineHost : public ModelHost {
   std::optional<Error> refusal(const Slot& slot);
   void look_after(Slot& slot, Watchdog::Clock::time_point now);
   void look_at_files();
-  void fail(Slot& slot, std::optional<Error>& last, Error error);
+  Error explained(const std::filesystem::path& path, Error error) const;
+  static void fail(Slot& slot, Trouble& trouble, Error error);
   void lose(Slot& slot, Error change);
   void unload_lost();
   std::vector<std::shared_ptr<HostedModel>> loaded();
@@ -136,6 +143,7 @@ class EngineHost : public ModelHost {
   bool unload_one_soon();
   int64_t bytes_in_use() const;
   int64_t promised_bytes() const;
+  int64_t scratch_bytes() const;
 
   const HostOptions options_;  // constant after construction
   const Loader loader_;        // constant after construction

@@ -1,15 +1,21 @@
 // SPDX-License-Identifier: Apache-2.0
+#include <fcntl.h>
 #include <gtest/gtest.h>
+#include <sys/stat.h>
 #include <unistd.h>
 
 #include <atomic>
 #include <barrier>
 #include <chrono>
+#include <filesystem>
 #include <fstream>
 #include <future>
+#include <memory>
+#include <string>
 #include <thread>
+#include <utility>
+#include <vector>
 
-#include "quern/gguf/file.h"
 #include "quern/server/model_host.h"
 #include "quern/server/model_host_testing.h"
 #include "quern/server/ollama_models.h"
@@ -159,6 +165,58 @@ TEST_F(UnreadableFacts, are_told_once) {
   EXPECT_EQ(details_of(*h, "a").facts->info.architecture, "llama");
 }
 
+TEST_F(UnreadableFacts, tell_a_lack_of_memory_and_a_failure_to_load_beside_it_once_each) {
+  const auto h = host(0ms);
+  const auto told = [&] {
+    std::string out;
+    for (const Error& error : h->take_errors()) out += error.message + ";";
+    return out;
+  };
+  broken_ = true;
+  EXPECT_FALSE(h->model("a"));
+  details_of(*h, "a");  // before anybody has taken the other
+  EXPECT_EQ(told(), file_.string() + ": broken;" + file_.string() + ": no memory for that;");
+  EXPECT_FALSE(h->model("a"));
+  details_of(*h, "a");
+  EXPECT_EQ(told(), "");
+}
+
+TEST_F(ModelHostTest, blames_the_sandbox_for_what_it_keeps_shut_alone) {
+  std::string why;
+  std::filesystem::path shut;
+  HostOptions options{.load = load_, .facts_rest = 0ms};
+  options.read_facts = [&](const auto&, Isa, std::vector<FileState>) -> Result<ModelFacts> {
+    return Error{ErrorCode::invalid_argument, why};
+  };
+  options.is_shut = [&](const auto& path) { return path == shut; };
+  const std::filesystem::path folder = std::filesystem::path(QUERN_SOURCE_DIR) / "tests/data/models/qwen3-tied/hf";
+  const auto told = [&](const std::filesystem::path& path, const std::string& error) {
+    EngineHost h({{"a", path, {}}}, options,
+                 [this](const auto& p, const LoadOptions& load) { return this->load(p, load); });
+    why = error;
+    details_of(h, "a");
+    const auto errors = h.take_errors();
+    return errors.size() == 1 ? errors[0].message : fmt::format("{} errors", errors.size());
+  };
+  const auto advice = [&](const std::string& error) {
+    return shut.string() + ": replaced or added since the server's start, and the sandbox keeps it shut: restart the " +
+           "server (" + error + ")";
+  };
+  const std::string denied = file_.string() + ": open: Permission denied";
+  EXPECT_EQ(told(file_, denied), denied) << "by its rights";
+  shut = file_;
+  EXPECT_EQ(told(file_, denied), advice(denied));
+  EXPECT_EQ(told(file_, "rope: expected 1, found 2"), file_.string() + ": rope: expected 1, found 2");
+
+  shut = folder / "tokenizer.json";
+  const std::string broken = (folder / "config.json").string() + ": expected this, found that";
+  const std::string tokens = shut.string() + ": open: Permission denied";
+  EXPECT_EQ(told(folder, broken), broken) << "another file";
+  EXPECT_EQ(told(folder, tokens), advice(tokens));
+  shut = folder;
+  EXPECT_EQ(told(folder, broken), advice(broken)) << "the folder that it lies in";
+}
+
 TEST_F(ModelHostTest, a_folder_written_into_is_another_model_in_the_lists) {
   const auto folder = std::filesystem::path(::testing::TempDir()) / fmt::format("quern-host-folder-{}", ::getpid());
   std::filesystem::copy(std::filesystem::path(QUERN_SOURCE_DIR) / "tests/data/models/qwen3-tied/hf", folder);
@@ -223,12 +281,22 @@ TEST_F(ModelHostTest, a_context_is_planned_for_a_model_alone_whatever_is_in_memo
   room = room_for(192) - weights;
   EXPECT_EQ(details_of(h, "b").context_tokens, 128) << "nothing has come or gone";
 
+  // Nor does what its steps have taken count, or the state of what it has read.
+  EngineHost three({{"a", file_, {}}, {"b", file_, {}}, {"c", file_, {}}}, options, loads);
+  ask(three, "a", 8);
+  settle(three);
+  const int64_t scratch = metric(three, "quern_scratch_bytes", "a"), state = metric(three, "quern_state_bytes", "a");
+  EXPECT_GT(scratch, room_for(128) - room_for(64)) << "too little to tell";
+  ASSERT_TRUE(three.model("c"));
+  room = room_for(128) - 2 * weights - state - scratch;
+  EXPECT_EQ(details_of(three, "b").context_tokens, 128);
+
   // Half way through a load nobody knows whose the memory is.
   EngineHost other({{"a", file_, {}}, {"b", file_, {}}}, options, loads);
   std::promise<void> let_load, done;
   may_load_ = let_load.get_future().share();
   ASSERT_TRUE(other.load_later("a", [&](const auto&) { done.set_value(); }));
-  for (int i = 0; i < 3000 && begun < 2; ++i) std::this_thread::sleep_for(10ms);
+  for (int i = 0; i < 3000 && begun < 4; ++i) std::this_thread::sleep_for(10ms);
   room = room_for(64);
   EXPECT_EQ(details_of(other, "b").context_tokens, 64);
   room = room_for(256);

@@ -6,9 +6,15 @@
 
 #include <atomic>
 #include <chrono>
+#include <filesystem>
 #include <fstream>
 #include <future>
+#include <memory>
+#include <optional>
+#include <string>
 #include <thread>
+#include <utility>
+#include <vector>
 
 #include "quern/gguf/file.h"
 #include "quern/server/model_host_testing.h"
@@ -192,6 +198,31 @@ TEST_F(ModelHostTest, a_model_that_does_not_load_is_tried_again) {
   broken_ = false;
   EXPECT_EQ(ask(*h, "b"), "b");
   EXPECT_EQ(loaded(*h), "ab");
+}
+
+TEST_F(ModelHostTest, a_lack_of_room_is_told_once_however_much_it_lacks) {
+  int figure = 0;
+  EngineHost h({{"a", file_, {}}}, {.load = load_}, [&](const auto&, const LoadOptions&) {
+    ++figure;
+    return broken_ ? make_error(ErrorCode::corrupt_data, "broken at byte {}", figure)
+                   : make_error(ErrorCode::out_of_memory, "{} bytes are there, more needed", figure);
+  });
+  const auto told = [&] {
+    EXPECT_FALSE(h.model("a"));
+    std::string out;
+    for (const Error& error : h.take_errors()) out += error.message + ";";
+    return out;
+  };
+  EXPECT_EQ(told(), "1 bytes are there, more needed;");
+  EXPECT_EQ(told(), "");
+  broken_ = true;
+  EXPECT_EQ(told(), file_.string() + ": broken at byte 3;") << "another failure";
+  broken_ = false;
+  EXPECT_EQ(told(), "4 bytes are there, more needed;");
+  // Whoever asks faster than the log is written does not fill it.
+  broken_ = true;
+  for (int i = 0; i < 10; ++i) EXPECT_FALSE(h.model("a"));
+  EXPECT_EQ(told(), file_.string() + ": broken at byte 15;");
 }
 
 TEST_F(ModelHostTest, what_fits_nowhere_is_an_error_after_all_others_went) {

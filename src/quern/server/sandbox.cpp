@@ -7,6 +7,7 @@
 #include <sys/syscall.h>
 #include <unistd.h>
 
+#include <atomic>
 #include <cerrno>
 #include <cstdint>
 #include <ctime>
@@ -18,6 +19,9 @@
 
 namespace quern {
 namespace {
+
+/// A state of the whole process, which no call tells.
+constinit std::atomic<bool> files_are_restricted = false;
 
 /// Root in a container keeps what reading files, locking memory and choosing processors take. With the rest it could
 /// look into other processes (CAP_PERFMON reads their environment, past Landlock) and undo what follows.
@@ -45,11 +49,13 @@ std::string enter_sandbox(const SandboxPaths& paths) {
   drop_capabilities();
   if (::prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0) != 0)
     return fmt::format("sandbox: none ({})", std::generic_category().message(errno));
-  const std::string files = told("landlock", restrict_files(paths));
-  return fmt::format("sandbox: {}, {}", files, told("seccomp", restrict_calls()));
+  const Result<std::string> files = restrict_files(paths);
+  if (files) files_are_restricted = true;
+  return fmt::format("sandbox: {}, {}", told("landlock", files), told("seccomp", restrict_calls()));
 }
 
 bool is_shut_by_sandbox(const std::filesystem::path& path) {
+  if (!files_are_restricted) return false;
   const FileHandle file(::open(path.c_str(), O_RDONLY | O_CLOEXEC | O_NONBLOCK | O_NOCTTY));
   // Landlock looks at what opens a file, not at who asks for its rights.
   return !file && errno == EACCES && ::faccessat(AT_FDCWD, path.c_str(), R_OK, AT_EACCESS) == 0;

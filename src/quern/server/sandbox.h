@@ -28,7 +28,7 @@ struct SandboxPaths {
 std::string enter_sandbox(const SandboxPaths& paths);
 
 /// Whether the sandbox alone keeps this process from reading a file or folder: its own rights let it. What is put in
-/// the place of a file that may be read is another one, and shut.
+/// the place of a file that may be read is another one, and shut. False where files were never restricted.
 bool is_shut_by_sandbox(const std::filesystem::path& path);
 
 }  // namespace quern

@@ -33,6 +33,7 @@
 #include <thread>
 
 #include "quern/engine/prefix_store.h"
+#include "quern/server/landlock.h"
 
 namespace quern {
 namespace {
@@ -262,6 +263,15 @@ TEST_F(Sandbox, tells_what_it_alone_keeps_shut) {
     REQUIRE(!is_shut_by_sandbox(models_ / "file") && !is_shut_by_sandbox(models_ / "absent"));
     REQUIRE(is_shut_by_sandbox(models_ / "below" / "file") && is_shut_by_sandbox(models_ / "below"));
     if (::geteuid() != 0) REQUIRE(!is_shut_by_sandbox(outside_ / "file"));  // its rights do that too
+  });
+}
+
+TEST_F(Sandbox, is_not_blamed_before_it_was_entered) {
+  EXPECT_HOLDS([&] {
+    REQUIRE(::prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0) == 0);
+    if (!restrict_files(paths_)) ::_exit(kUnsupported);  // as who starts a program may do
+    REQUIRE_DENIED(open(outside_ / "file", O_RDONLY), EACCES);
+    REQUIRE(!is_shut_by_sandbox(outside_ / "file"));
   });
 }
 

@@ -3,11 +3,12 @@
 import hashlib
 import json
 import math
+import shutil
 import struct
 import subprocess
 import unittest
 
-from program import MODEL, ProgramTest, read_npy, start, with_template
+from program import MODEL, ROOT, ProgramTest, read_npy, start, with_template
 
 
 class Tokenize(ProgramTest):
@@ -149,6 +150,14 @@ class Inspect(ProgramTest):
         self.assertEqual(o["n_layer"], o["metadata"]["llama.block_count"])
         self.assertTrue(all(m["bytes"] > 0 for m in o["memory"]))
         self.assertNotIn("predicted", o)
+
+    def test_hashes_the_weights_that_are_read(self):
+        folder = self.folder / "folder"
+        shutil.copytree(ROOT / "tests/data/models/qwen3-tied/hf", folder)
+        (folder / "consolidated.safetensors").write_bytes(b"which nobody reads")
+        o = self.json("inspect", folder, "--sha256")
+        self.assertEqual([file["path"] for file in o["files"]], [str(folder / "model.safetensors")])
+        self.assertEqual(sum(file["bytes"] for file in o["files"]), o["file_bytes"])
 
     def test_reads_as_text_too(self):
         self.assertIn("architecture: llama", self.good("inspect", MODEL).stdout)

@@ -12,7 +12,6 @@
 namespace quern {
 namespace {
 
-namespace fs = std::filesystem;
 constexpr int64_t kShownElements = 16;
 
 std::string_view type_name(const TensorView& view) { return view.type ? view.type->name : "?"; }
@@ -158,16 +157,6 @@ Json tensors_json(const ModelSource& source) {
     for (const safetensors::Tensor& tensor : source.folder()->tensors())
       add(tensor.name, tensor.dtype, tensor.view, true);
   }
-  return out;
-}
-
-std::vector<fs::path> model_files(const ModelSource& source) {
-  if (source.gguf()) return {source.gguf()->paths().begin(), source.gguf()->paths().end()};
-  std::vector<fs::path> out;
-  std::error_code error;
-  for (fs::directory_iterator at(source.folder()->path(), error), end; !error && at != end; at.increment(error))
-    if (at->path().extension() == ".safetensors") out.push_back(at->path());
-  std::ranges::sort(out);
   return out;
 }
 

@@ -1,9 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 #pragma once
 
-#include <filesystem>
-#include <vector>
-
 #include "quern/base/json.h"
 #include "quern/engine/loaded_model.h"
 #include "quern/model/source.h"
@@ -20,8 +17,5 @@ Json metadata_json(const ModelSource& source);
 
 /// [{"name","type","shape","bytes"}], shapes as the container writes them.
 Json tensors_json(const ModelSource& source);
-
-/// The files that hold the tensors.
-std::vector<std::filesystem::path> model_files(const ModelSource& source);
 
 }  // namespace quern

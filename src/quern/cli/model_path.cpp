@@ -41,10 +41,10 @@ int64_t size_of(const fs::path& path) {
 }
 
 int64_t weights_of(const fs::path& folder) {
+  const auto paths = safetensors::weight_paths(folder);
   int64_t bytes = 0;
-  std::error_code error;
-  for (fs::directory_iterator at(folder, error), end; !error && at != end; at.increment(error))
-    if (at->path().extension() == ".safetensors") bytes += size_of(at->path());
+  if (paths)
+    for (const fs::path& path : *paths) bytes += size_of(path);
   return bytes;
 }
 
@@ -52,7 +52,7 @@ using Found = std::map<std::string, ListedModel>;
 
 void add_file(const fs::path& path, Found& found) {
   const auto part = gguf::part_name(path);
-  const std::string name = part ? part->prefix : path.stem().string();
+  const std::string name = model_name(path);
   ListedModel& model = found[name];
   if (model.name.empty()) model = {name, path, 0, "gguf"};
   if (part && part->number == 0) model.path = path;
@@ -66,9 +66,9 @@ void scan(const fs::path& folder, int depth, int& entries, Found& found) {
     std::error_code ignored;
     const fs::path& path = at->path();
     if (at->is_directory(ignored)) {
-      const bool is_model = fs::exists(path / "config.json", ignored);
-      if (is_model)
-        found[path.filename().string()] = {path.filename().string(), path, weights_of(path), "safetensors"};
+      const std::string name = path.filename().string();
+      if (safetensors::is_model_folder(path))
+        found[name] = {name, path, weights_of(path), "safetensors"};
       else if (depth > 1)
         scan(path, depth - 1, entries, found);
     } else if (path.extension() == ".gguf") {
@@ -134,11 +134,20 @@ std::string model_name(const fs::path& path) {
     std::error_code ignored;
     const fs::path whole = (fs::absolute(*folder, ignored) / "").lexically_normal();  // ends with a slash
     name = whole.parent_path().filename().string();
+  } else if (const auto part = gguf::part_name(path)) {
+    name = part->prefix;
   } else {
     name = path.filename().string();
     if (name.ends_with(".gguf")) name.resize(name.size() - 5);
   }
   return name.empty() ? path.string() : name;
+}
+
+fs::path model_place(const fs::path& path) {
+  const fs::path whole = safetensors::folder_of(path).value_or(gguf::part_paths(path).front());
+  std::error_code error;
+  fs::path place = fs::weakly_canonical(whole, error);
+  return error ? whole : place;
 }
 
 }  // namespace quern

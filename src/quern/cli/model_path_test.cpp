@@ -76,7 +76,11 @@ TEST_F(ModelPath, a_model_is_called_as_its_file_or_folder) {
     EXPECT_EQ(model_name(gamma / file), "gamma") << file;
   EXPECT_EQ(model_name(gamma), "gamma");
   EXPECT_EQ(model_name(root / "cache/delta.Q4_K.gguf"), "delta.Q4_K");
-  EXPECT_EQ(model_name(root / "own/beta-00002-of-00002.gguf"), "beta-00002-of-00002");
+  for (const char* part : {"own/beta-00001-of-00002.gguf", "own/beta-00002-of-00002.gguf"})
+    EXPECT_EQ(model_name(root / part), "beta") << part;
+  for (const char* other : {"beta-00003-of-00002", "beta-1-of-2", "-00001-of-00002.bin"})
+    EXPECT_EQ(model_name(root / other), other);
+  EXPECT_EQ(model_name("-00001-of-00002.gguf"), "-00001-of-00002.gguf") << "else it would have no name";
   EXPECT_EQ(model_name(root / "own/org/tokenizer.json"), "tokenizer.json");
   EXPECT_EQ(model_name("/"), "/");
   const fs::path before = fs::current_path();
@@ -84,6 +88,38 @@ TEST_F(ModelPath, a_model_is_called_as_its_file_or_folder) {
   for (const char* file : {".", "./", "config.json", "./model.safetensors", "../gamma"})
     EXPECT_EQ(model_name(file), "gamma") << file;
   fs::current_path(before);
+}
+
+TEST_F(ModelPath, a_listed_model_is_called_the_same_by_its_path) {
+  for (const ListedModel& model : list_models(folders())) EXPECT_EQ(model_name(model.path), model.name);
+}
+
+TEST_F(ModelPath, weights_that_nobody_reads_do_not_count) {
+  const auto bytes = [&] { return list_models(folders()).at(3).bytes; };
+  put("own/org/gamma/consolidated.safetensors", 1000);
+  EXPECT_EQ(bytes(), 30);
+  fs::rename(root / "own/org/gamma/model.safetensors", root / "own/org/gamma/part-1.safetensors");
+  put("own/org/gamma/part-2.safetensors", 4);
+  EXPECT_EQ(bytes(), 0) << "nothing says which";
+  std::ofstream(root / "own/org/gamma/model.safetensors.index.json")
+      << R"({"weight_map":{"a":"part-1.safetensors","b":"part-2.safetensors","c":"part-1.safetensors"}})";
+  EXPECT_EQ(bytes(), 34);
+}
+
+TEST_F(ModelPath, all_paths_to_a_model_stand_for_one_place) {
+  const fs::path gamma = root / "own/org/gamma", beta = root / "own/beta-00001-of-00002.gguf";
+  fs::create_directory_symlink(gamma, root / "link");
+  fs::create_symlink(root / "own/alpha.gguf", root / "link.gguf");
+  const fs::path place = fs::canonical(gamma);
+  for (const fs::path& path : {gamma, gamma / "", gamma / "config.json", gamma / "model.safetensors",
+                               gamma / "../gamma/.", root / "link", root / "link/config.json"})
+    EXPECT_EQ(model_place(path), place) << path;
+  EXPECT_EQ(model_place(root / "own/beta-00002-of-00002.gguf"), fs::canonical(beta));
+  EXPECT_EQ(model_place(beta), fs::canonical(beta));
+  EXPECT_EQ(model_place(root / "link.gguf"), fs::canonical(root / "own/alpha.gguf"));
+  EXPECT_NE(model_place(root / "own/alpha.gguf"), model_place(root / "cache/alpha.gguf"));
+  fs::remove(beta);
+  EXPECT_EQ(model_place(root / "own/beta-00002-of-00002.gguf"), fs::canonical(root / "own") / beta.filename());
 }
 
 }  // namespace

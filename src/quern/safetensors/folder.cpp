@@ -80,19 +80,18 @@ Result<Index> read_index(const fs::path& path) {
   return out;
 }
 
-/// Every file of weights by name: the one, or those that the index names.
+/// Every file of weights by name, with what the index says: the one, of which it says nothing, or those that it names.
+Result<Index> weight_files(const fs::path& folder) {
+  // The order of the reference implementation: a whole file counts more than an index left beside it.
+  if (is_file(folder / kSingle)) return Index{{std::string(kSingle), {}}};
+  if (is_file(folder / kIndex)) return read_index(folder / kIndex);
+  return make_error(ErrorCode::not_found, "{}: expected {} or {}, found neither", folder.string(), kSingle, kIndex);
+}
+
 Result<std::map<std::string, Shard>> open_shards(const fs::path& folder) {
   std::map<std::string, Shard> out;
-  // The order of the reference implementation: a whole file counts more than an index left beside it.
-  if (is_file(folder / kSingle)) {
-    QUERN_TRY(Shard shard, open_shard(folder / kSingle));
-    out.emplace(kSingle, std::move(shard));
-    return out;
-  }
-  if (!is_file(folder / kIndex))
-    return make_error(ErrorCode::not_found, "{}: expected {} or {}, found neither", folder.string(), kSingle, kIndex);
-  QUERN_TRY(const Index index, read_index(folder / kIndex));
-  for (const auto& [name, tensors] : index) {
+  QUERN_TRY(const Index files, weight_files(folder));
+  for (const auto& [name, tensors] : files) {
     QUERN_TRY(Shard shard, open_shard(folder / name));
     std::set<std::string_view> held;
     for (const Tensor& tensor : shard.tensors) held.insert(tensor.name);
@@ -127,6 +126,15 @@ std::optional<fs::path> folder_of(const fs::path& path) {
   return path.has_parent_path() ? path.parent_path() : fs::path(".");
 }
 
+bool is_model_folder(const fs::path& folder) { return is_file(folder / "config.json"); }
+
+Result<std::vector<fs::path>> weight_paths(const fs::path& folder) {
+  QUERN_TRY(const Index files, weight_files(folder));
+  std::vector<fs::path> out;
+  for (const auto& [name, tensors] : files) out.push_back(folder / name);
+  return out;
+}
+
 Result<const Json*> template_in(const Json& config) {
   const Json* text = config.find("chat_template");
   if (!text || text->is_null()) return nullptr;
@@ -147,7 +155,7 @@ Result<Folder> Folder::open(const fs::path& given) {
   auto impl = std::make_unique<Impl>();
   QUERN_TRY(impl->path, existing_folder(given));
   const fs::path& path = impl->path;
-  if (!is_file(path / "config.json"))
+  if (!is_model_folder(path))
     return make_error(ErrorCode::not_found, "{}: expected a model folder with config.json and {}, found no config.json",
                       path.string(), kSingle);
   QUERN_TRY(impl->config, read_json(path / "config.json", kMostConfigBytes));

@@ -27,6 +27,13 @@ struct Tensor {
 /// .safetensors files lies. Nothing: another path, as of a GGUF file. Of what is inside it looks at nothing.
 std::optional<std::filesystem::path> folder_of(const std::filesystem::path& path);
 
+/// Whether a folder says that it is a model's: a config.json lies in it.
+bool is_model_folder(const std::filesystem::path& folder);
+
+/// The files of weights that `Folder::open` maps, whether they are there or not: of all that lie in a model folder the
+/// one, or those that its index names. Opens no file but the index.
+Result<std::vector<std::filesystem::path>> weight_paths(const std::filesystem::path& folder);
+
 /// A model folder as published on Hugging Face: config.json and model.safetensors, or shards by
 /// model.safetensors.index.json. All files mapped, every bound checked before anything is allocated. Immutable.
 class Folder {

@@ -134,6 +134,23 @@ TEST_F(SafetensorsFolder, shards_make_one_model) {
   EXPECT_EQ(value_of(*Folder::open(dir_), "a"), 7);
 }
 
+TEST_F(SafetensorsFolder, tells_its_weights_without_opening_them) {
+  const auto paths = [&] {
+    const auto found = weight_paths(dir_);
+    return found ? *found : std::vector<fs::path>{found.error().message};
+  };
+  EXPECT_FALSE(is_model_folder(dir_));
+  write("config.json", "{}");
+  EXPECT_TRUE(is_model_folder(dir_));
+  write("consolidated.safetensors", "no weights");
+  EXPECT_NE(paths().at(0).string().find("found neither"), std::string::npos) << paths().at(0);
+  write("model.safetensors.index.json",
+        R"({"weight_map":{"a":"2.safetensors","b":"1.safetensors","c":"2.safetensors"}})");
+  EXPECT_EQ(paths(), (std::vector<fs::path>{path("1.safetensors"), path("2.safetensors")}));
+  write("model.safetensors", "counts more");
+  EXPECT_EQ(paths(), (std::vector<fs::path>{path("model.safetensors")}));
+}
+
 TEST_F(SafetensorsFolder, an_index_leads_nowhere_else) {
   write("config.json", "{}");
   write_weights("one.safetensors", {{"a", 1}});

@@ -22,8 +22,7 @@ namespace {
 
 using Clock = std::chrono::steady_clock;
 
-constexpr PositionalSpec kPositionals[] = {
-    {.name = "MODEL", .help = "A .gguf file, a model folder or one of its files, or a listed name."}};
+constexpr PositionalSpec kPositionals[] = {{.name = "MODEL", .help = kModelHelp}};
 constexpr OptionSpec kOptions[] = {
     {.name = "--tests",
      .metavar = "LIST",

@@ -18,13 +18,11 @@
 namespace quern {
 namespace {
 
-constexpr PositionalSpec kPositionals[] = {
-    {.name = "FILE",
-     .help = "A model: a .gguf file (any part of a split one), a model folder or one of its files, or a listed name."}};
+constexpr PositionalSpec kPositionals[] = {{.name = "FILE", .help = kModelHelp}};
 constexpr OptionSpec kOptions[] = {
     {.name = "--tensors", .help = "List all tensors with type, shape and size."},
     {.name = "--metadata", .help = "List all metadata; of long lists the beginning."},
-    {.name = "--sha256", .help = "Hash the files."},
+    {.name = "--sha256", .help = "Hash the files of weights."},
 };
 constexpr Example kExamples[] = {
     {.command = "quern inspect model.gguf", .says = "What is in this file, and how much memory will it take?"},
@@ -90,7 +88,7 @@ int run(const Arguments& arguments) {
   if (!source) return report(source.error());
   Json facts = file_facts(**source, *options);
   if (arguments.has("--sha256")) {
-    const auto paths = model_files(**source);
+    const auto paths = (*source)->paths();
     auto hashes = hash_files(paths, (*source)->file_bytes(), arguments.has("--quiet"));
     if (!hashes) return report(hashes.error());
     facts.set("files", *std::move(hashes));

@@ -6,6 +6,7 @@
 #include "quern/cli/command.h"
 #include "quern/cli/interrupt.h"
 #include "quern/cli/model_loading.h"
+#include "quern/cli/model_path.h"
 #include "quern/cli/npy.h"
 #include "quern/cli/output.h"
 #include "quern/cli/progress.h"
@@ -16,8 +17,7 @@
 namespace quern {
 namespace {
 
-constexpr PositionalSpec kPositionals[] = {
-    {.name = "MODEL", .help = "A .gguf file, a model folder or one of its files, or a listed name."}};
+constexpr PositionalSpec kPositionals[] = {{.name = "MODEL", .help = kModelHelp}};
 constexpr OptionSpec kOptions[] = {
     {.name = "--tokens", .metavar = "FILE", .help = "A JSON array of token ids.", .type = OptionType::path},
     {.name = "--prompt",

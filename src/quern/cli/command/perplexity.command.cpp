@@ -24,7 +24,7 @@ constexpr int64_t kDefaultWindow = 512;
 constexpr int64_t kRowsBytes = int64_t{64} << 20;  // logits of one step
 
 constexpr PositionalSpec kPositionals[] = {
-    {.name = "MODEL", .help = "A .gguf file, a model folder or one of its files, or a listed name."},
+    {.name = "MODEL", .help = kModelHelp},
     {.name = "FILE", .help = "The text."},
 };
 constexpr OptionSpec kOptions[] = {

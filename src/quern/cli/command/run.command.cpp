@@ -9,6 +9,7 @@
 #include "quern/cli/command.h"
 #include "quern/cli/input.h"
 #include "quern/cli/model_loading.h"
+#include "quern/cli/model_path.h"
 #include "quern/cli/output.h"
 #include "quern/cli/prompt.h"
 #include "quern/cli/sampling_arguments.h"
@@ -18,8 +19,7 @@ namespace quern {
 namespace {
 
 constexpr PositionalSpec kPositionals[] = {
-    {.name = "MODEL",
-     .help = "A .gguf file (any part of a split one), a model folder or one of its files, or a listed name."},
+    {.name = "MODEL", .help = kModelHelp},
     {.name = "PROMPT",
      .help = "The question; without it, standard input if that is no terminal, else a chat begins.",
      .required = false},

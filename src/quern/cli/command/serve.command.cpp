@@ -23,10 +23,7 @@ namespace quern {
 namespace {
 
 constexpr PositionalSpec kPositionals[] = {
-    {.name = "MODEL",
-     .help = "A .gguf file (any part of a split one), a model folder or one of its files, or a listed name. Of several "
-             "the first is loaded at once, the others when they are asked for.",
-     .repeatable = true},
+    {.name = "MODEL", .help = kModelHelp, .repeatable = true},
 };
 constexpr std::string_view kSpeculation[] = {"off", "auto"};
 constexpr OptionSpec kOptions[] = {
@@ -106,16 +103,34 @@ Error usage(std::string_view option, std::string_view expected, std::string_view
   return make_error(ErrorCode::invalid_argument, "serve: {}: expected {}, found {}", option, expected, found);
 }
 
+/// The path of MODEL. Of another folder than a model's nothing could be loaded, and all of it would be open to the
+/// server.
+Result<std::filesystem::path> find_served_model(std::string_view text) {
+  QUERN_TRY(auto path, find_model(text));
+  std::error_code ignored;
+  if (std::filesystem::is_directory(path, ignored) && !safetensors::is_model_folder(path))
+    return make_error(ErrorCode::not_found,
+                      "{}: expected a .gguf file or a model folder with config.json, found a folder without",
+                      path.string());
+  return path;
+}
+
 /// The models to serve, by names that are not the same.
 Result<std::vector<ModelEntry>> entries(const Arguments& arguments) {
   std::vector<ModelEntry> out;
+  std::vector<std::filesystem::path> places;
   for (const std::string& text : arguments.positionals()) {
-    QUERN_TRY(const auto path, find_model(text));
-    std::string name = model_name(path);
-    const auto same = [&](const ModelEntry& e) { return e.name == name; };
-    if (std::ranges::any_of(out, same)) name = path.string();
-    if (std::ranges::any_of(out, same))
+    QUERN_TRY(const auto path, find_served_model(text));
+    const std::filesystem::path place = model_place(path);
+    if (std::ranges::find(places, place) != places.end())
       return make_error(ErrorCode::invalid_argument, "{}: expected each model once, found it twice", text);
+    places.push_back(place);
+    const auto is_taken = [&](const std::string& name) {
+      return std::ranges::find(out, name, &ModelEntry::name) != out.end();
+    };
+    std::string name = model_name(path);
+    if (is_taken(name)) name = path.string();
+    if (is_taken(name)) name = place.string();
     out.push_back({std::move(name), path, {}});
   }
   return out;
@@ -156,10 +171,9 @@ Result<HostOptions> host_options(const Arguments& arguments) {
 SandboxPaths sandbox_paths(const Arguments& arguments, const std::vector<ModelEntry>& models) {
   SandboxPaths out;
   for (const ModelEntry& model : models) {
-    std::error_code ignored;
     const auto folder = safetensors::folder_of(model.path);
     // A file that is named like one of a model's opens nothing beside it where there is no model.
-    if (folder && (*folder == model.path || std::filesystem::exists(*folder / "config.json", ignored)))
+    if (folder && safetensors::is_model_folder(*folder))
       out.read.push_back(*folder);
     else
       std::ranges::move(gguf::part_paths(model.path), std::back_inserter(out.read));
@@ -219,6 +233,7 @@ const Command command_serve = {
         "Serves OpenAI's Chat Completions, Responses, Completions and Embeddings, Anthropic's Messages and Ollama's "
         "API over HTTP, to as many clients at once as --parallel says; more wait. What was read before is not read "
         "again: long conversations and the beginnings they share are kept in memory, with --cache-dir on disk too. "
+        "Of several models the first is loaded at once, the others when they are asked for. "
         "Listens on this machine only unless told otherwise, opens no outbound connection and logs no text. Ctrl-C "
         "and SIGTERM let running answers end, for about ten seconds. Routes, metrics and how to run it behind a proxy: "
         "docs/serve.md.",

@@ -36,12 +36,22 @@ QUERN_LEVEL(x86_64_v2)
 QUERN_LEVEL(avx2)
 QUERN_LEVEL(avx_vnni)
 QUERN_LEVEL(avx512)
+namespace avx512 {
+extern const UnpackedKernels unpacked_kernels;
+}
 namespace avx512_bf16 {
 extern const PairedAttentionKernels paired_attention_kernels;
 }
 #else
 QUERN_LEVEL(neon)
 #endif
+
+const UnpackedKernels* unpacked_kernels([[maybe_unused]] Isa isa) {
+#if defined(__x86_64__)
+  if (isa == Isa::avx512) return &avx512::unpacked_kernels;
+#endif
+  return nullptr;
+}
 
 namespace {
 const KernelTable& level_table(Isa isa) {
@@ -53,8 +63,15 @@ const KernelTable& level_table(Isa isa) {
       return table_avx2;
     case Isa::avx_vnni:
       return table_avx_vnni;
-    case Isa::avx512:
-      return table_avx512;
+    case Isa::avx512: {
+      static const KernelTable table = [] {
+        KernelTable of_cpu = table_avx512;
+        __builtin_cpu_init();
+        if (__builtin_cpu_is("intel")) of_cpu.unpacked = unpacked_kernels(Isa::avx512);
+        return of_cpu;
+      }();
+      return table;
+    }
     case Isa::neon:
       break;
 #else

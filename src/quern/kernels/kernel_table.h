@@ -5,7 +5,8 @@
 
 namespace quern {
 
-struct MatmulKernels;       // kernels/matmul.h, like the next two: products of integer codes
+struct MatmulKernels;       // kernels/matmul.h, like the next three: products of integer codes
+struct UnpackedKernels;     // of codes taken apart for many tiles
 struct FloatMatmulKernels;  // of floats
 struct RoundingKernels;     // of inputs to int8
 struct AttentionKernels;    // kernels/attention.h
@@ -28,6 +29,7 @@ struct KernelTable {
   const VectorKernels* vector;
   const DeltaKernels* delta;
   const LimitKernels* limits;
+  const UnpackedKernels* unpacked = nullptr;  ///< where they are faster on this CPU; the bits are the same
   AttentionForm attention_form = AttentionForm::f32;
 };
 
@@ -37,6 +39,10 @@ struct KernelTable {
 AttentionForm best_attention_form(Isa isa);
 /// f32, and bf16 where this CPU has it with the level.
 const std::vector<AttentionForm>& attention_forms(Isa isa);
+
+/// Those of the level, or null. They are faster on CPUs of Intel, whose 512-bit instructions share two ports, and
+/// slower for most types on AMD's, which have more.
+const UnpackedKernels* unpacked_kernels(Isa isa);
 
 /// The table of a level that `usable_isas` lists, with the best form of attention or the given one.
 const KernelTable& kernel_table(Isa isa);

@@ -26,5 +26,15 @@ TEST(KernelTable, has_attention_in_every_form_that_the_cpu_has) {
   }
 }
 
+TEST(KernelTable, takes_weights_apart_where_the_level_can_or_not_at_all) {
+  for (const Isa isa : usable_isas()) {
+    EXPECT_EQ(unpacked_kernels(isa) != nullptr, isa == Isa::avx512);
+    const UnpackedKernels* chosen = kernel_table(isa).unpacked;
+    EXPECT_TRUE(!chosen || chosen == unpacked_kernels(isa));
+    for (const AttentionForm form : attention_forms(isa))
+      EXPECT_EQ(kernel_table(isa, form).unpacked, kernel_table(isa).unpacked);
+  }
+}
+
 }  // namespace
 }  // namespace quern

@@ -135,6 +135,41 @@ struct MatmulKernels {
   Tile tile[kCodesForms][kScalesForms][kMostTileTokens];
 };
 
+/// 256 columns of a panel, or those left at its end, taken apart for many tiles. `codes` are unsigned bytes in the
+/// order of Codes::bytes. What the form of the scales has no use for is left as it was.
+struct alignas(64) UnpackedBlock {
+  std::byte codes[kSuperGroups][8][kPanelRows * 4];  ///< [group][four columns]
+  float scales[kSuperGroups][2][kPanelRows];         ///< of a group, or of each 16 columns
+  float numbers[2][kPanelRows];                      ///< d and dmin of 256 columns
+  /// Minima: floats of a group; of sub_16_min int16 pairs of its halves; of sub_6_min pairs of two groups each.
+  std::byte mins[kSuperGroups][kPanelRows * 4];
+};
+
+/// The same columns of one or more neighbouring panels times one tile of tokens.
+struct UnpackedTile {
+  const UnpackedBlock* blocks;  ///< [panels]
+  int panels;
+  int groups;               ///< 32 columns each, at most `kSuperGroups`
+  const std::byte* inputs;  ///< these columns of the tile, as `round` laid it out
+  const std::byte* next;    ///< those of the tile after it, which are fetched meanwhile; any address will do
+  float* sums;              ///< [panels][tokens][16] of all columns before, to which these are added
+};
+
+/// For CPUs that have no instruction ports to spare for taking weights apart again for every tile.
+struct UnpackedKernels {
+  using Tile = void (*)(const UnpackedTile&);
+  int panels;                 ///< that one call takes at most
+  int least_tile, most_tile;  ///< tokens
+  /// [form][form], as `tile` null where no weight type is like that or none gains. `columns`: the panel, where these
+  /// begin.
+  void (*unpack[kCodesForms][kScalesForms])(const std::byte* columns, int groups, const uint8_t* table,
+                                            UnpackedBlock& to);
+  /// [form][form][tokens - 1]. The bits of MatmulKernels::tile.
+  Tile tile[kCodesForms][kScalesForms][kMostTileTokens];
+  /// Sums [panels][tokens][16] to where the product goes.
+  void (*write)(const float* sums, int tokens, const PanelOutput& out);
+};
+
 struct FloatMatmulKernels {
   using Tile = void (*)(const FloatTile&);
   int tokens;  ///< most of a tile

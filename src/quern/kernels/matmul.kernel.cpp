@@ -188,9 +188,7 @@ QUERN_INLINE void add_group(const Rows* rows, int g, const std::byte* inputs, in
   if constexpr (S == Scales::sub_16_min)
 #pragma GCC unroll 4
     for (int r = 0; r < R; ++r) {
-      constexpr int kMins = 4 + 2 * kSuperGroups;
-      const IntReg weights =
-          pair_of(rows[r].int8(kPanelRows * (kMins + 2 * g)), rows[r].int8(kPanelRows * (kMins + 2 * g + 1)), masks);
+      const IntReg weights = min_halves(rows[r], g, masks);
 #pragma GCC unroll 8
       for (int t = 0; t < T; ++t) mins[r][t] = add_pair_products(mins[r][t], weights, input_word(sums + 4 * t));
     }

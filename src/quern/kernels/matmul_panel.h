@@ -139,6 +139,12 @@ QUERN_INLINE IntReg min_pair(const Rows& rows, int pair, const Masks& masks) {
   return int_and_or(low, int_words(masks.half_low_4), int_and(high, int_words(masks.half_bits_4_5)));
 }
 
+/// Those of the halves of group g, of sub_16_min.
+QUERN_INLINE IntReg min_halves(const Rows& rows, int g, const Masks& masks) {
+  constexpr int kMins = 4 + 2 * kSuperGroups;
+  return pair_of(rows.int8(kPanelRows * (kMins + 2 * g)), rows.int8(kPanelRows * (kMins + 2 * g + 1)), masks);
+}
+
 // Where the parts of 128 columns of inputs begin, times the tokens of the tile.
 constexpr int kPairsAt = 128, kScaleAt = 136, kSumsAt = 140, kStartsAt = 156;
 

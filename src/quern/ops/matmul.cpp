@@ -5,22 +5,11 @@
 #include <memory>
 
 #include "quern/base/check.h"
+#include "quern/ops/matmul_tiling.h"
+#include "quern/ops/matmul_unpacked.h"
 
 namespace quern {
 namespace {
-
-/// Tokens in tiles of nearly equal size, none above `most`.
-struct Tiling {
-  int64_t tokens, tiles;
-  Tiling(int64_t n, int most) : tokens(n), tiles((n + most - 1) / most) {}
-  static Tiling of(const MatmulKernels& kernels, int64_t n) {
-    return {n, n <= kernels.tokens ? kernels.tokens : kernels.many_tokens};
-  }
-  int64_t begin(int64_t tile) const { return tokens * tile / tiles; }
-  int size(int64_t tile) const { return static_cast<int>(begin(tile + 1) - begin(tile)); }
-  /// The last tile that begins at or before the token.
-  int64_t tile_of(int64_t token) const { return ((token + 1) * tiles - 1) / tokens; }
-};
 
 // Panels that a pass over all tokens keeps in the second-level cache, beside the tile.
 constexpr int64_t kPanelBlockBytes = 256 << 10;
@@ -225,11 +214,27 @@ struct MatrixProduct {
     QUERN_CHECK(x.forms.wanted[static_cast<int>(form)], "inputs were rounded for this matrix");
     const Tiling tiling = Tiling::of(kernels, count);
     const int64_t token_bytes = w.columns_ / input_columns(form) * input_bytes(form);
+    const std::byte* all_inputs = x.packed.of_form[static_cast<int>(form)] + slot * token_bytes;
+    if (UnpackedProduct::pays(w.kernels_->unpacked, w.codes_, w.scales_, count)) {
+      const auto to = [&](int64_t panel, int64_t panels, int64_t token) { return output(panel, panels, token); };
+      const UnpackedProduct product = {.kernels = *w.kernels_->unpacked,
+                                       .codes = w.codes_,
+                                       .scales = w.scales_,
+                                       .panels = w.memory_.data(),
+                                       .panel_bytes = w.panel_bytes_,
+                                       .columns = w.columns_,
+                                       .table = w.table_,
+                                       .inputs = all_inputs,
+                                       .tiling = tiling,
+                                       .output = to};
+      product.run(first, last);
+      return;
+    }
     in_blocks(tiling, [&](int64_t tile, int64_t begin, int64_t end) {
       const int size = tiling.size(tile);
       const int64_t token = tiling.begin(tile);
       const auto call = kernels.tile[static_cast<int>(w.codes_)][static_cast<int>(w.scales_)][size - 1];
-      const std::byte* inputs = x.packed.of_form[static_cast<int>(form)] + (slot + token) * token_bytes;
+      const std::byte* inputs = all_inputs + token * token_bytes;
       const int64_t step = kernels.panels[size - 1];
       for (int64_t panel = begin; panel < end; panel += step)
         call({panel_data(panel), w.panel_bytes_, inputs, w.columns_ / kGroupColumns, w.table_,

@@ -36,6 +36,12 @@ constexpr int steps_at_once(Codes c, int tokens) { return tokens < 5 ? 1 : codes
 #endif
 static_assert(kTokens <= kMostTileTokens);
 
+/// Weights come from memory for few tokens. With many their products take longer than that, and all tiles but the first
+/// find them in cache.
+constexpr Fetch fetch(int tokens) {
+  return tokens < 5 || tokens > kManyTokens ? Fetch::both_caches : Fetch::first_cache;
+}
+
 // With one token the scales are a third of the instructions: groups that are unrolled shift them by constants. Where a
 // panel is four registers of rows the code grows out of the cache of decoded instructions, and takes twice the time.
 #if defined(QUERN_ISA_avx2)
@@ -78,7 +84,7 @@ void rows_per_32(const IntegerTile& tile, int first) {
       for (int r = 0; r < R; ++r) dot[r][t].begin(start);
     }
 #pragma GCC unroll 4
-    for (int r = 0; r < R; ++r) fetch_ahead(rows[r], block_bytes(C, S));
+    for (int r = 0; r < R; ++r) fetch_ahead<fetch(T)>(rows[r], block_bytes(C, S));
 #pragma GCC unroll 8
     for (int begin = 0; begin < 8; begin += kChunk) {
       CodeReg c[R][kChunk];
@@ -130,7 +136,7 @@ QUERN_INLINE void add_group(const Rows* rows, int g, const std::byte* inputs, in
   for (int r = 0; r < R; ++r) {
     Rows ahead = rows[r];
     ahead.at += g * (block_bytes(C, S) / kSuperGroups);
-    fetch_ahead(ahead, block_bytes(C, S) / kSuperGroups);
+    fetch_ahead<fetch(T)>(ahead, block_bytes(C, S) / kSuperGroups);
   }
   const int codes = scale_bytes(S) + g * code_bytes(C);
   const std::byte* q = inputs + quarter * 32 * T;

@@ -9,8 +9,11 @@
 namespace quern::QUERN_ISA {
 namespace {
 
-// Far enough ahead of the codes that memory answers in time while few tokens are computed.
-constexpr int kAheadBytes = 8192;
+// Far enough ahead of the codes that memory answers in time while few tokens are computed: to the second-level cache,
+// which waits for more lines at a time than the first, and from there to the first.
+constexpr int kAheadBytes = 8192, kNearBytes = 2048;
+/// Where lines of a panel are fetched to. Tiles that the second-level cache feeds need one stage.
+enum class Fetch { both_caches, first_cache };
 
 /// A register of rows: where its panel is read, and which part of the panel's vectors it is.
 struct Rows {
@@ -22,11 +25,15 @@ struct Rows {
   QUERN_INLINE IntReg int8(int offset) const { return int_load_int8(at + offset + part * kRegLanes); }
 };
 
-/// Asks for the lines that come `kAheadBytes` after the next `bytes`. Each line of the panel once: parts of a register
-/// row share them.
+/// Asks for the lines that come so far after the next `bytes`. Each line of the panel once: parts of a register row
+/// share them.
+template <Fetch F>
 QUERN_INLINE void fetch_ahead(const Rows& rows, int bytes) {
-  if (rows.part == 0)
-    for (int i = 0; i < bytes; i += 64) __builtin_prefetch(rows.at + kAheadBytes + i, 0, 3);
+  if (rows.part != 0) return;
+  for (int i = 0; i < bytes; i += 64) {
+    __builtin_prefetch(rows.at + kAheadBytes + i, 0, F == Fetch::both_caches ? 2 : 3);
+    if constexpr (F == Fetch::both_caches) __builtin_prefetch(rows.at + kNearBytes + i, 0, 3);
+  }
 }
 
 /// Masks as a compiler cannot know them: it would move them out of the loops into registers that the sums need. Loaded

@@ -30,7 +30,7 @@ void unpack(const std::byte* columns, int groups, const uint8_t* table16, Unpack
   Rows rows{columns, 0};
   const Masks& masks = fresh_masks();
   if constexpr (scales_have_super(S)) {
-    fetch_ahead(rows, block_bytes(C, S));
+    fetch_ahead<Fetch::first_cache>(rows, block_bytes(C, S));
     reg_store(to.numbers[0], rows.half(0));
     if constexpr (scales_have_min(S)) reg_store(to.numbers[1], rows.half(kPanelRows * 2));
   }
@@ -42,7 +42,7 @@ void unpack(const std::byte* columns, int groups, const uint8_t* table16, Unpack
       if constexpr (S == Scales::sub_6_min)
         if (g % 2 == 0) store(to.mins[g / 2], min_pair(rows, g / 2, masks));
     } else {
-      fetch_ahead(rows, block_bytes(C, S));
+      fetch_ahead<Fetch::first_cache>(rows, block_bytes(C, S));
       reg_store(to.scales[g][0], group_scale<S>(rows));
       if constexpr (scales_have_min(S)) _mm512_store_ps(to.mins[g], rows.half(kPanelRows * 2));
     }

@@ -22,12 +22,12 @@ BUDGETS = {
         *                       0     0     0     0     0     0     0     0
     """,
     "GNU avx2": """
-        nibbles/half*          .1    .1    .2   .35    .7   .75    .8   .95
+        nibbles/half*          .1    .1   .35   .35    .7   .75    .8   .95
         nibbles/sub_6_min      .2    .4    .5   .55   .75   .75   .75   .75
         nibbles/sub_16*        .2    .6   .95   1.1  1.05   1.1   1.1  1.05
         table/*                .1   .35   .55   .75     1  1.05   1.1  1.15
         wide_table/half        .1   .25    .4   .75   1.3  1.35  1.35   1.4
-        wide_table/sub         .1   .25   .45     1   1.3   1.3   1.3  1.35
+        wide_table/sub        .25   .25   .45     1   1.3   1.3   1.3  1.35
         five_bits/half*        .1   .55   .75    .8     1   1.2  1.05  1.15
         five_bits/sub_6_min   .65    .8   .85    .9     1     1     1   .95
         six_bits/*             .8    .9  1.45  1.75  1.35  1.35   1.3   1.3
@@ -206,8 +206,8 @@ class Spills(unittest.TestCase):
             objdump = run("objdump", "-d", "-C", "--no-show-raw-insn", path)
             self.assertEqual(objdump.returncode, 0, objdump.stderr)
             hot, promised = hot_loops(objdump.stdout, level, kernel)
-            # Thirteen forms of up to 8 tokens, nine of 4 to 6, three of up to 3: nothing passes because nothing was found.
-            self.assertGreaterEqual(len(promised), {"matmul": 100, "matmul_unpacked": 27, "matmul_float": 9}[kernel], path)
+            # Thirteen forms of up to 8 tokens, nine of 5 and 6, three of up to 3: nothing passes because nothing was found.
+            self.assertGreaterEqual(len(promised), {"matmul": 100, "matmul_unpacked": 18, "matmul_float": 9}[kernel], path)
             for form, tokens in sorted(promised - {of[1:] for of, _ in hot}):
                 problems.append(f"{level} {form}, {tokens} tokens: no loop")
             problems += [line for of, loop in hot if (line := problem(compiler, level, of, loop))]

@@ -36,8 +36,8 @@ constexpr int steps_at_once(Codes c, int tokens) { return tokens < 5 ? 1 : codes
 #endif
 static_assert(kTokens <= kMostTileTokens);
 
-/// Weights come from memory for few tokens. With many their products take longer than that, and all tiles but the first
-/// find them in cache.
+/// Few tokens take weights from memory. Tiles of many tokens find them in cache, but for the first of them, and one
+/// stage is less work; some tokens that are one such tile, too, pay for it.
 constexpr Fetch fetch(int tokens) {
   return tokens < 5 || tokens > kManyTokens ? Fetch::both_caches : Fetch::first_cache;
 }

@@ -1,7 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 #pragma once
 
-// How the tiles of integers read a panel and their inputs, for matmul.kernel.cpp: codes of a step, scales and minima.
+// How the tiles of integers read a panel and their inputs, for matmul.kernel.cpp and matmul_unpacked: codes of a step,
+// scales and minima.
 
 #include "quern/kernels/matmul.h"
 #include "quern/kernels/simd_int.h"
@@ -12,8 +13,8 @@ namespace {
 // Far enough ahead of the codes that memory answers in time while few tokens are computed: to the second-level cache,
 // which waits for more lines at a time than the first, and from there to the first.
 constexpr int kAheadBytes = 8192, kNearBytes = 2048;
-/// Where lines of a panel are fetched to. Tiles that the second-level cache feeds need one stage.
-enum class Fetch { both_caches, first_cache };
+/// Where lines of a panel are fetched to: what comes from memory to both caches, one after the other.
+enum class Fetch { both_caches, first_cache, second_cache };
 
 /// A register of rows: where its panel is read, and which part of the panel's vectors it is.
 struct Rows {
@@ -31,7 +32,7 @@ template <Fetch F>
 QUERN_INLINE void fetch_ahead(const Rows& rows, int bytes) {
   if (rows.part != 0) return;
   for (int i = 0; i < bytes; i += 64) {
-    __builtin_prefetch(rows.at + kAheadBytes + i, 0, F == Fetch::both_caches ? 2 : 3);
+    __builtin_prefetch(rows.at + kAheadBytes + i, 0, F == Fetch::first_cache ? 3 : 2);
     if constexpr (F == Fetch::both_caches) __builtin_prefetch(rows.at + kNearBytes + i, 0, 3);
   }
 }

@@ -12,7 +12,8 @@
 namespace quern::QUERN_ISA {
 namespace {
 
-constexpr int kLeastTokens = 4, kMostTokens = 6;
+// Many tokens come in tiles of these.
+constexpr int kLeastTile = 5, kMostTile = 6;
 constexpr int kPanels = 2;
 /// Minima per 16 columns are summed beside the products: their sums take the registers of a second panel.
 constexpr int panels_at_once(Scales s) { return s == Scales::sub_16_min ? 1 : kPanels; }
@@ -30,11 +31,12 @@ void unpack(const std::byte* columns, int groups, const uint8_t* table16, Unpack
   Rows rows{columns, 0};
   const Masks& masks = fresh_masks();
   if constexpr (scales_have_super(S)) {
-    fetch_ahead<Fetch::first_cache>(rows, block_bytes(C, S));
     reg_store(to.numbers[0], rows.half(0));
     if constexpr (scales_have_min(S)) reg_store(to.numbers[1], rows.half(kPanelRows * 2));
   }
   for (int g = 0; g < groups; ++g) {
+    constexpr int kBytes = block_bytes(C, S) / block_groups(S);
+    fetch_ahead<Fetch::second_cache>({columns + g * kBytes, 0}, kBytes);
     if constexpr (scales_have_super(S)) {
       for (int h = 0; h < (scales_are_per_16(S) ? 2 : 1); ++h)
         reg_store(to.scales[g][h], to_floats(sub_scale<S>(rows, g, h, masks)));
@@ -42,7 +44,6 @@ void unpack(const std::byte* columns, int groups, const uint8_t* table16, Unpack
       if constexpr (S == Scales::sub_6_min)
         if (g % 2 == 0) store(to.mins[g / 2], min_pair(rows, g / 2, masks));
     } else {
-      fetch_ahead<Fetch::first_cache>(rows, block_bytes(C, S));
       reg_store(to.scales[g][0], group_scale<S>(rows));
       if constexpr (scales_have_min(S)) _mm512_store_ps(to.mins[g], rows.half(kPanelRows * 2));
     }
@@ -54,14 +55,6 @@ void unpack(const std::byte* columns, int groups, const uint8_t* table16, Unpack
 }
 
 // ---- Tiles.
-
-/// A zero of its own. The compiler would copy one that it keeps, and copies of one register are free only a few at a
-/// time: the others take a port.
-QUERN_INLINE IntReg fresh_zero() {
-  IntReg zero;
-  asm("vpxord %0, %0, %0" : "=v"(zero));
-  return zero;
-}
 
 /// sums += codes * inputs, `steps` of four columns from `first` on.
 template <int T, int P>
@@ -142,8 +135,8 @@ void columns_per_128(const UnpackedTile& tile, int first) {
     for (int p = 0; p < P; ++p)
 #pragma GCC unroll 8
       for (int t = 0; t < T; ++t) {
-        total[p][t] = as_floats(fresh_zero());
-        mins[p][t] = fresh_zero();
+        total[p][t] = total_zero();
+        mins[p][t] = int_zero();
       }
     for (int quarter = 0; quarter < 4; ++quarter) {
       const int g = first_group + quarter;
@@ -157,7 +150,7 @@ void columns_per_128(const UnpackedTile& tile, int first) {
 #pragma GCC unroll 2
           for (int p = 0; p < P; ++p)
             dot[p][t] =
-                kMin ? fresh_zero() : int_left(input_word(inputs + (kStartsAt + 4 * which) * T + 4 * t), kZeroShift<C>);
+                kMin ? int_zero() : int_left(input_word(inputs + (kStartsAt + 4 * which) * T + 4 * t), kZeroShift<C>);
         }
         add_products<T, P>(blocks, g, h * kSteps, kSteps, inputs + quarter * 32 * T, dot);
 #pragma GCC unroll 2
@@ -230,18 +223,18 @@ constexpr Codes codes_left(Codes c, Scales s) {
                                                   : Codes::bytes;
 }
 
-template <Codes C, Scales S, int T = kMostTokens>
+template <Codes C, Scales S, int T = kMostTile>
 constexpr void add(UnpackedKernels& kernels) {
   kernels.unpack[static_cast<int>(C)][static_cast<int>(S)] = unpack<C, S>;
   kernels.tile[static_cast<int>(C)][static_cast<int>(S)][T - 1] = unpacked_tile<codes_left(C, S), scales_left(S), T>;
-  if constexpr (T > kLeastTokens) add<C, S, T - 1>(kernels);
+  if constexpr (T > kLeastTile) add<C, S, T - 1>(kernels);
 }
 
 constexpr UnpackedKernels make_table() {
   UnpackedKernels kernels = {};
   kernels.panels = kPanels;
-  kernels.least_tile = kLeastTokens;
-  kernels.most_tile = kMostTokens;
+  kernels.least_tile = kLeastTile;
+  kernels.most_tile = kMostTile;
   kernels.write = write;
   // All but codes that are bytes already: there is nothing to take apart.
   add<Codes::nibbles, Scales::half>(kernels);

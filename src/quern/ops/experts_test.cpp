@@ -325,6 +325,22 @@ TEST_P(ExpertProducts, of_a_token_do_not_depend_on_others_or_threads) {
   }
 }
 
+TEST_P(ExpertProducts, are_the_same_where_weights_are_taken_apart_for_many_tiles) {
+  const std::vector<KernelTable> tables = table_ways(GetParam());
+  if (tables.size() < 2) GTEST_SKIP() << "this level takes none apart";
+  for (const auto& [type, n_embd, n_ff] : {std::tuple{"Q4_0", 96, 416}, {"Q4_K", 256, 512}}) {
+    const RouterSpec spec{.n_expert = 4, .n_used = 2};
+    const int tokens = 80;
+    const Layer plain(tables[0], *find_quant_type(type), spec.n_expert, n_embd, n_ff);
+    const Layer unpacked(tables[1], *find_quant_type(type), spec.n_expert, n_embd, n_ff);
+    const auto x = random_floats(tokens * n_embd, 1), before = random_floats(tokens * n_embd, 3);
+    auto logits = random_floats(tokens * spec.n_expert, 2);
+    for (int t = 0; t < tokens; ++t) logits[t * spec.n_expert + 2] += 20;  // all of them at one that is not the first
+    for (int threads : {1, 3})
+      EXPECT_EQ(unpacked.run(spec, x, logits, before, threads), plain.run(spec, x, logits, before, threads)) << type;
+  }
+}
+
 TEST_P(ExpertProducts, of_no_tokens_are_no_work) {
   const Layer layer(kernels(), *find_quant_type("Q4_0"), 3, 64, 32);
   EXPECT_TRUE(layer.run({.n_expert = 3, .n_used = 2}, {}, {}, {}, 2).empty());

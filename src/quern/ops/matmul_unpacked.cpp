@@ -8,12 +8,12 @@
 namespace quern {
 namespace {
 
-// What stays in the second-level cache: panels, and the inputs of a set of tiles. Intel's servers have 2 MB of it
-// (1.25 MB before 2023).
-constexpr int64_t kBlockBytes = 128 << 10, kSetBytes = 1536 << 10;
+// What stays in the second-level cache: panels, and the inputs of a set of tiles. Intel's servers have 2 MB of it since
+// 2023; where it is less the third one serves the inputs.
+constexpr int64_t kBlockBytes = 256 << 10, kSetBytes = 1536 << 10;
 // However wide the matrix, so that taking weights apart is shared by many.
 constexpr int64_t kFewestTiles = 8, kMostTiles = 96;
-constexpr int kMostPanels = 2;
+constexpr int kMostPanels = 2, kMostTile = 6;
 
 }  // namespace
 
@@ -23,7 +23,8 @@ int64_t UnpackedProduct::token_bytes() const {
 }
 
 void UnpackedProduct::run(int64_t first, int64_t last) const {
-  QUERN_CHECK(tiling.tokens >= kLeastTokens && tiling.tokens / tiling.tiles >= kernels.least_tile,
+  QUERN_CHECK(tiling.tokens >= kLeastTokens && tiling.tokens / tiling.tiles >= kernels.least_tile &&
+                  tiling.tokens <= tiling.tiles * kernels.most_tile,
               "tiles of a size that there are kernels for");
   const int64_t most_panels = kBlockBytes / panel_bytes / kernels.panels * kernels.panels;
   const int64_t block = std::max<int64_t>(kernels.panels, most_panels);
@@ -38,27 +39,40 @@ void UnpackedProduct::run(int64_t first, int64_t last) const {
 
 void UnpackedProduct::multiply(int64_t panel, int64_t panels_here, Set set) const {
   const auto unpack = kernels.unpack[static_cast<int>(codes)][static_cast<int>(scales)];
-  const auto& tiles = kernels.tile[static_cast<int>(codes)][static_cast<int>(scales)];
-  QUERN_CHECK(panels_here <= kMostPanels && set.last - set.first <= kMostTiles, "the sums have room");
-  UnpackedBlock blocks[kMostPanels];
-  alignas(64) float sums[kMostTiles][kMostPanels * kMostTileTokens * kPanelRows];
-  for (int64_t tile = set.first; tile < set.last; ++tile)
-    std::fill_n(sums[tile - set.first], panels_here * tiling.size(tile) * kPanelRows, 0.0f);
-
+  const auto& kernel = kernels.tile[static_cast<int>(codes)][static_cast<int>(scales)];
+  const int64_t tiles = set.last - set.first;
+  QUERN_CHECK(panels_here <= kMostPanels && kernels.most_tile <= kMostTile && tiles <= kMostTiles,
+              "the sums have room");
+  // What a tile needs, known before the loops: a call of its kernel is short.
+  struct Tile {
+    const std::byte* inputs;
+    int64_t block_bytes;  // of its inputs
+    UnpackedKernels::Tile multiply;
+    int size;
+  } of[kMostTiles];
+  alignas(64) float sums[kMostTiles][kMostPanels * kMostTile * kPanelRows];
   const int64_t group_bytes = panel_bytes / groups(), group_input_bytes = token_bytes() / groups();
+  for (int64_t i = 0; i < tiles; ++i) {
+    const int64_t token = tiling.begin(set.first + i);
+    const int size = tiling.size(set.first + i);
+    of[i] = {inputs + token * token_bytes(), kSuperGroups * group_input_bytes * size, kernel[size - 1], size};
+    std::fill_n(sums[i], panels_here * size * kPanelRows, 0.0f);
+  }
+
+  UnpackedBlock blocks[kMostPanels];
   for (int64_t group = 0; group < groups(); group += kSuperGroups) {
     const int count = static_cast<int>(std::min<int64_t>(kSuperGroups, groups() - group));
     for (int64_t p = 0; p < panels_here; ++p)
       unpack(panels + (panel + p) * panel_bytes + group * group_bytes, count, table, blocks[p]);
-    for (int64_t tile = set.first; tile < set.last; ++tile) {
-      const int size = tiling.size(tile);
-      const std::byte* at = inputs + tiling.begin(tile) * token_bytes() + group * group_input_bytes * size;
-      tiles[size - 1](
-          {blocks, static_cast<int>(panels_here), count, at, at + token_bytes() * size, sums[tile - set.first]});
+    for (int64_t i = 0; i < tiles; ++i) {
+      const std::byte* at = of[i].inputs;
+      of[i].inputs += of[i].block_bytes;
+      const std::byte* next = of[i + 1 < tiles ? i + 1 : 0].inputs;
+      of[i].multiply({blocks, static_cast<int>(panels_here), count, at, next, sums[i]});
     }
   }
-  for (int64_t tile = set.first; tile < set.last; ++tile)
-    kernels.write(sums[tile - set.first], tiling.size(tile), output(panel, panels_here, tiling.begin(tile)));
+  for (int64_t i = 0; i < tiles; ++i)
+    kernels.write(sums[i], of[i].size, output(panel, panels_here, tiling.begin(set.first + i)));
 }
 
 }  // namespace quern

@@ -15,6 +15,15 @@
 
 namespace quern {
 
+/// The kernels of a level, with and without taking weights apart for many tiles, whatever is faster here.
+inline std::vector<KernelTable> table_ways(Isa isa) {
+  KernelTable plain = kernel_table(isa), unpacked = plain;
+  plain.unpacked = nullptr;
+  unpacked.unpacked = unpacked_kernels(isa);
+  if (!unpacked.unpacked) return {plain};
+  return {plain, unpacked};
+}
+
 /// Runs its tests once per level that this machine has.
 class OnEveryIsa : public testing::TestWithParam<Isa> {
  protected:

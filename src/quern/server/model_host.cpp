@@ -23,7 +23,15 @@ std::vector<fs::path> paths_of(const std::vector<FileState>& files) {
   return out;
 }
 
-bool names(const Error& error, const fs::path& path) { return error.message.find(path.string()) != std::string::npos; }
+/// Whether the error is of that path, or of what lies in it: the longer name of another file is no name of this one.
+bool names(const Error& error, const fs::path& path) {
+  const std::string name = path.string();
+  for (size_t at = 0; (at = error.message.find(name, at)) != std::string::npos; ++at) {
+    const size_t end = at + name.size();
+    if (end == error.message.size() || error.message[end] == ':' || error.message[end] == '/') return true;
+  }
+  return false;
+}
 
 /// The files of a model that an error names, and the folder.
 std::vector<fs::path> named_files(const Error& error, const fs::path& path) {

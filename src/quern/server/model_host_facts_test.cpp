@@ -213,6 +213,8 @@ TEST_F(ModelHostTest, blames_the_sandbox_for_what_it_keeps_shut_alone) {
   const std::string tokens = shut.string() + ": open: Permission denied";
   EXPECT_EQ(told(folder, broken), broken) << "another file";
   EXPECT_EQ(told(folder, tokens), advice(tokens));
+  const std::string longer = shut.string() + ".json: expected this, found that";
+  EXPECT_EQ(told(folder, longer), longer) << "a longer name";
   shut = folder;
   EXPECT_EQ(told(folder, broken), advice(broken)) << "the folder that it lies in";
 }

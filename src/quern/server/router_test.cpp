@@ -115,6 +115,10 @@ TEST(Router, health_and_metrics_wait_for_nobody) {
   EXPECT_FALSE(waits->begun);
 }
 
+TEST(Router, nobody_waits_for_a_disk_on_the_servers_thread) {
+  for (const Endpoint* endpoint : endpoints()) EXPECT_FALSE(endpoint->quick && endpoint->reads) << endpoint->path;
+}
+
 TEST(Router, what_an_endpoint_throws_is_its_answer) {
   struct Odd {};
   const std::pair<std::function<void()>, int> rows[] = {

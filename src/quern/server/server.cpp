@@ -188,6 +188,7 @@ Server::Ending Server::run(EngineHost& host, Signals signals, std::function<void
   if (impl.failure) return {.failure = std::move(impl.failure), .at_rest = false};
   // All in any case. Nothing works for a host that may go then.
   const bool host_rests = host.end(Impl::shutting_down(), *impl.end_by);
+  impl.readers->let_go();  // both now: those may take all the time there is
   const bool workers_rest = impl.workers->end_by(*impl.end_by);
   const bool readers_rest = impl.readers->end_by(*impl.end_by);
   impl.tell_of_errors(host);

@@ -22,12 +22,13 @@ class Workers {
 
   /// Any thread. What a task throws ends that task alone.
   void post(std::function<void()> task);
+  /// No task begins any more.
+  void let_go();
   /// Ends the threads as the destructor does, but waits no longer than until `deadline`; false: one still works.
   bool end_by(std::chrono::steady_clock::time_point deadline);
 
  private:
   void work();
-  void let_go();
   std::mutex mutex_;
   std::condition_variable wake_, gone_;
   std::deque<std::function<void()>> tasks_;  // guarded by mutex_

@@ -315,20 +315,7 @@ constexpr MatmulKernels make_table() {
     const int panels = registers(Scales::half, t + 1) / kParts;
     kernels.panels[t] = panels > 1 ? panels : 1;
   }
-  // What the files of quant/ have; nothing here depends on which they are.
-  add<Codes::nibbles, Scales::half>(kernels);
-  add<Codes::nibbles, Scales::half_min>(kernels);
-  add<Codes::nibbles, Scales::sub_16>(kernels);
-  add<Codes::nibbles, Scales::sub_16_min>(kernels);
-  add<Codes::nibbles, Scales::sub_6_min>(kernels);
-  add<Codes::table, Scales::exponent>(kernels);
-  add<Codes::wide_table, Scales::half>(kernels);
-  add<Codes::wide_table, Scales::sub>(kernels);
-  add<Codes::five_bits, Scales::half>(kernels);
-  add<Codes::five_bits, Scales::half_min>(kernels);
-  add<Codes::five_bits, Scales::sub_6_min>(kernels);
-  add<Codes::six_bits, Scales::sub_16>(kernels);
-  add<Codes::bytes, Scales::half>(kernels);
+  for_every_form([&]<Codes C, Scales S>() { add<C, S>(kernels); });
   return kernels;
 }
 

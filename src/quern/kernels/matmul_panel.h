@@ -156,5 +156,23 @@ QUERN_INLINE IntReg min_halves(const Rows& rows, int g, const Masks& masks) {
 // Where the parts of 128 columns of inputs begin, times the tokens of the tile.
 constexpr int kPairsAt = 128, kScaleAt = 136, kSumsAt = 140, kStartsAt = 156;
 
+/// Calls add<codes, scales> for what the files of quant/ have; nothing here depends on which they are.
+template <typename Add>
+constexpr void for_every_form(Add add) {
+  add.template operator()<Codes::nibbles, Scales::half>();
+  add.template operator()<Codes::nibbles, Scales::half_min>();
+  add.template operator()<Codes::nibbles, Scales::sub_16>();
+  add.template operator()<Codes::nibbles, Scales::sub_16_min>();
+  add.template operator()<Codes::nibbles, Scales::sub_6_min>();
+  add.template operator()<Codes::table, Scales::exponent>();
+  add.template operator()<Codes::wide_table, Scales::half>();
+  add.template operator()<Codes::wide_table, Scales::sub>();
+  add.template operator()<Codes::five_bits, Scales::half>();
+  add.template operator()<Codes::five_bits, Scales::half_min>();
+  add.template operator()<Codes::five_bits, Scales::sub_6_min>();
+  add.template operator()<Codes::six_bits, Scales::sub_16>();
+  add.template operator()<Codes::bytes, Scales::half>();
+}
+
 }  // namespace
 }  // namespace quern::QUERN_ISA

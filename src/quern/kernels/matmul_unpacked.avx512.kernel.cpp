@@ -237,18 +237,9 @@ constexpr UnpackedKernels make_table() {
   kernels.most_tile = kMostTile;
   kernels.write = write;
   // All but codes that are bytes already: there is nothing to take apart.
-  add<Codes::nibbles, Scales::half>(kernels);
-  add<Codes::nibbles, Scales::half_min>(kernels);
-  add<Codes::nibbles, Scales::sub_16>(kernels);
-  add<Codes::nibbles, Scales::sub_16_min>(kernels);
-  add<Codes::nibbles, Scales::sub_6_min>(kernels);
-  add<Codes::table, Scales::exponent>(kernels);
-  add<Codes::wide_table, Scales::half>(kernels);
-  add<Codes::wide_table, Scales::sub>(kernels);
-  add<Codes::five_bits, Scales::half>(kernels);
-  add<Codes::five_bits, Scales::half_min>(kernels);
-  add<Codes::five_bits, Scales::sub_6_min>(kernels);
-  add<Codes::six_bits, Scales::sub_16>(kernels);
+  for_every_form([&]<Codes C, Scales S>() {
+    if constexpr (C != Codes::bytes) add<C, S>(kernels);
+  });
   return kernels;
 }
 

@@ -53,12 +53,13 @@ QUERN_INLINE void mix_pair_columns(const uint32_t* p, const float* rescale, cons
                                    PairRange range, int c, __mmask16 lanes, float* const* out, Ahead ahead) {
   __m512 acc[R][C];
 #pragma GCC unroll 8
-  for (int r = 0; r < R; ++r)
+  for (int r = 0; r < R; ++r) {
+    const __m512 factor = _mm512_set1_ps(rescale[r]);
+    const __mmask16 used = rescale[r] == kFresh ? 0 : lanes;
 #pragma GCC unroll 8
     for (int j = 0; j < C; ++j)
-      acc[r][j] =
-          _mm512_mul_ps(C == 1 ? _mm512_maskz_loadu_ps(lanes, out[r] + c) : _mm512_loadu_ps(out[r] + c + 16 * j),
-                        _mm512_set1_ps(rescale[r]));
+      acc[r][j] = _mm512_maskz_mul_ps(used, _mm512_maskz_loadu_ps(used, out[r] + c + 16 * j), factor);
+  }
   const uint16_t* row = values + 2 * (static_cast<int64_t>(range.first) * width + c);
   for (int u = range.first; u < range.last; ++u, row += 2 * width) {
     fetch(ahead);
@@ -166,18 +167,26 @@ void attend_pairs(const AttentionTile& tile) {
   for_each_block(tile, rows, [&](int64_t start, const std::byte* page, const std::byte* next) {
     const auto* keys = reinterpret_cast<const uint16_t*>(page + tile.keys_offset);
     const auto* values = reinterpret_cast<const uint16_t*>(page + tile.values_offset);
+    const RowRange range = rows_that_see(rows, tile.window, start);
     const Ahead values_ahead =
         share_ahead(few ? page + tile.values_offset : nullptr, int64_t{tile.value_width} * kBlock * 2, pairs);
-    for (int r = 0; r < rows.count; r += rows.group)
-      score_pairs_of(rows.group_size(r), q_row + r, keys, pairs, scores + r * kBlock, r == 0 ? values_ahead : Ahead{});
-    for (int r = 0; r < rows.count; ++r)
-      soften(scores + r * kBlock, reinterpret_cast<uint16_t*>(p + r * kPairs), tile.scale, nullptr, nullptr,
-             seen(rows.position[r], tile.window, start), rows.highest[r], rows.mass[r], rows.rescale[r]);
+    for_each_group(range, [&](int r, int n) {
+      score_pairs_of(n, q_row + r, keys, pairs, scores + r * kBlock, r == range.low ? values_ahead : Ahead{});
+    });
+    soften(rows, range,
+           {.scores = scores,
+            .start = start,
+            .window = tile.window,
+            .scale = tile.scale * kLog2E,
+            .key_scales = nullptr,
+            .value_scales = nullptr},
+           reinterpret_cast<uint16_t*>(p));
     const Ahead keys_ahead =
         few && next ? share_ahead(next + tile.keys_offset, int64_t{pairs} * kBlock * 4, kPairs) : Ahead{};
-    for (int r = 0; r < rows.count; r += rows.group)
-      mix_pair_group(rows, r, rows.group_size(r), values, tile.value_width, start, tile.window, p,
-                     r == 0 ? keys_ahead : Ahead{});
+    for_each_group(range, [&](int r, int n) {
+      mix_pair_group(rows, r, n, values, tile.value_width, start, tile.window, p,
+                     r == range.low ? keys_ahead : Ahead{});
+    });
   });
 }
 

@@ -30,9 +30,9 @@ QUERN_INLINE F32x16 load_half(const uint16_t* words, int64_t n = kLanes) {
   return kHalf == 0 ? low_half(both) : high_half(both);
 }
 
-/// One dimension of V vectors of keys, for R rows.
-template <int R, int kHalf, int V, typename T>
-QUERN_INLINE void score_step(const float* const* q, int d, const T* column, F32x16 (&acc)[R][V]) {
+/// One dimension of V vectors of keys, for R rows. With kKeep it leaves them as floats in `keep`, [width][kBlock].
+template <int R, int kHalf, bool kKeep, int V, typename T>
+QUERN_INLINE void score_step(const float* const* q, int d, const T* column, F32x16 (&acc)[R][V], float* keep) {
   F32x16 k[V];
 #pragma GCC unroll 8
   for (int j = 0; j < V; ++j) {
@@ -40,6 +40,7 @@ QUERN_INLINE void score_step(const float* const* q, int d, const T* column, F32x
       k[j] = load_half<kHalf>(column + 2 * j * kLanes);
     else
       k[j] = load(column + j * kLanes);
+    if (kKeep) store(keep + d * kBlock + j * kLanes, k[j]);
   }
 #pragma GCC unroll 8
   for (int r = 0; r < R; ++r) {
@@ -50,8 +51,8 @@ QUERN_INLINE void score_step(const float* const* q, int d, const T* column, F32x
 }
 
 /// scores[r][t] = Σ_d q[r][d] keys[d][t], d in order: one chain per score, so a score does not know its tile.
-template <int R, typename T>
-void score_rows(const float* const* q, const T* keys, int width, float* scores, Ahead ahead) {
+template <int R, bool kKeep, typename T>
+void score_rows(const float* const* q, const T* keys, int width, float* scores, float* keep, Ahead ahead) {
   constexpr int V = key_vectors(R);
   for (int t = 0; t < kBlock; t += V * kLanes) {
     F32x16 acc[R][V];
@@ -64,15 +65,15 @@ void score_rows(const float* const* q, const T* keys, int width, float* scores, 
       int d = 0;
       for (; d + 2 <= width; d += 2, column += 2 * kBlock) {
         if (t == 0) fetch(ahead);
-        score_step<R, 0>(q, d, column, acc);
-        score_step<R, 1>(q, d + 1, column, acc);
+        score_step<R, 0, kKeep>(q, d, column, acc, keep + t);
+        score_step<R, 1, kKeep>(q, d + 1, column, acc, keep + t);
       }
-      if (d < width) score_step<R, 0>(q, d, column, acc);
+      if (d < width) score_step<R, 0, kKeep>(q, d, column, acc, keep + t);
     } else {
       const T* column = keys + t;
       for (int d = 0; d < width; ++d, column += kBlock) {
         if (t == 0) fetch(ahead);
-        score_step<R, 0>(q, d, column, acc);
+        score_step<R, 0, kKeep>(q, d, column, acc, keep + t);
       }
     }
 #pragma GCC unroll 8
@@ -82,9 +83,9 @@ void score_rows(const float* const* q, const T* keys, int width, float* scores, 
   }
 }
 
-/// One token into R rows of C vectors of columns.
-template <int R, int C, bool kTail, int kHalf, typename T>
-QUERN_INLINE void mix_step(const float* p, int t, const T* row, int64_t n, F32x16 (&acc)[R][C]) {
+/// One token into R rows of C vectors of columns. With kKeep it leaves its values as floats in `keep`.
+template <int R, int C, bool kTail, int kHalf, bool kKeep, typename T>
+QUERN_INLINE void mix_step(const float* p, int t, const T* row, int64_t n, F32x16 (&acc)[R][C], float* keep) {
   F32x16 v[C];
 #pragma GCC unroll 8
   for (int j = 0; j < C; ++j) {
@@ -92,6 +93,7 @@ QUERN_INLINE void mix_step(const float* p, int t, const T* row, int64_t n, F32x1
       v[j] = load_half<kHalf>(row + 2 * j * kLanes, kTail ? n : kLanes);
     else
       v[j] = load(row + j * kLanes, kTail ? n : kLanes);
+    if (kKeep) store(keep + j * kLanes, v[j], kTail ? n : kLanes);
   }
 #pragma GCC unroll 8
   for (int r = 0; r < R; ++r) {
@@ -101,66 +103,83 @@ QUERN_INLINE void mix_step(const float* p, int t, const T* row, int64_t n, F32x1
   }
 }
 
+/// What a mix reads and where it puts it: tokens first .. last - 1 of a block's values [kBlock][width].
+template <typename T>
+struct Mix {
+  const float* p;        ///< [rows][kBlock]
+  const float* rescale;  ///< by row; kFresh: `out` holds nothing yet
+  const T* values;
+  int width, first, last;
+  float* const* out;
+  float* keep;  ///< with kKeep the values as floats go there, [kBlock][width]
+};
+
 /// Columns c .. c + C * 16 - 1 (the last n of them only, with kTail) of out[r] = rescale[r] out[r] + Σ_t p[r][t]
 /// values[t].
-template <int R, int C, bool kTail, typename T>
-QUERN_INLINE void mix_columns(const float* p, const float* rescale, const T* values, int width, int first, int last,
-                              int c, int64_t n, float* const* out, Ahead ahead) {
+template <int R, int C, bool kTail, bool kKeep, typename T>
+QUERN_INLINE void mix_columns(const Mix<T>& mix, int c, int64_t n, Ahead ahead) {
   F32x16 acc[R][C];
 #pragma GCC unroll 8
-  for (int r = 0; r < R; ++r)
+  for (int r = 0; r < R; ++r) {
+    if (mix.rescale[r] == kFresh) {
 #pragma GCC unroll 8
-    for (int j = 0; j < C; ++j) acc[r][j] = load(out[r] + c + j * kLanes, kTail ? n : kLanes) * broadcast(rescale[r]);
+      for (int j = 0; j < C; ++j) acc[r][j] = broadcast(0);
+    } else {
+#pragma GCC unroll 8
+      for (int j = 0; j < C; ++j)
+        acc[r][j] = load(mix.out[r] + c + j * kLanes, kTail ? n : kLanes) * broadcast(mix.rescale[r]);
+    }
+  }
+  const int first = mix.first, last = mix.last, width = mix.width;
+  const float* const p = mix.p;
+  const auto keep = [&](int t) { return kKeep ? mix.keep + static_cast<int64_t>(t) * width + c : nullptr; };
   if constexpr (kPaired<T>) {
-    const auto row = [&](int t) { return values + 2 * (static_cast<int64_t>(t / 2) * width + c); };
+    const auto row = [&](int t) { return mix.values + 2 * (static_cast<int64_t>(t / 2) * width + c); };
     int t = first;
     if (t % 2 == 1 && t < last) {
-      mix_step<R, C, kTail, 1>(p, t, row(t), n, acc);
+      mix_step<R, C, kTail, 1, kKeep>(p, t, row(t), n, acc, keep(t));
       ++t;
     }
     for (; t + 2 <= last; t += 2) {
       fetch(ahead);
-      mix_step<R, C, kTail, 0>(p, t, row(t), n, acc);
-      mix_step<R, C, kTail, 1>(p, t + 1, row(t), n, acc);
+      mix_step<R, C, kTail, 0, kKeep>(p, t, row(t), n, acc, keep(t));
+      mix_step<R, C, kTail, 1, kKeep>(p, t + 1, row(t), n, acc, keep(t + 1));
     }
-    if (t < last) mix_step<R, C, kTail, 0>(p, t, row(t), n, acc);
+    if (t < last) mix_step<R, C, kTail, 0, kKeep>(p, t, row(t), n, acc, keep(t));
   } else {
-    const T* row = values + static_cast<int64_t>(first) * width + c;
+    const T* row = mix.values + static_cast<int64_t>(first) * width + c;
     for (int t = first; t < last; ++t, row += width) {
       fetch(ahead);
-      mix_step<R, C, kTail, 0>(p, t, row, n, acc);
+      mix_step<R, C, kTail, 0, kKeep>(p, t, row, n, acc, keep(t));
     }
   }
 #pragma GCC unroll 8
   for (int r = 0; r < R; ++r)
 #pragma GCC unroll 8
-    for (int j = 0; j < C; ++j) store(out[r] + c + j * kLanes, acc[r][j], kTail ? n : kLanes);
+    for (int j = 0; j < C; ++j) store(mix.out[r] + c + j * kLanes, acc[r][j], kTail ? n : kLanes);
 }
 
-template <int R, typename T>
-void mix_rows(const float* p, const float* rescale, const T* values, int width, int first, int last, float* const* out,
-              Ahead ahead) {
+template <int R, bool kKeep, typename T>
+void mix_rows(const Mix<T>& mix, Ahead ahead) {
   constexpr int C = value_vectors(R);
   int c = 0;
-  for (; c + C * kLanes <= width; c += C * kLanes)
-    mix_columns<R, C, false>(p, rescale, values, width, first, last, c, kLanes, out, c == 0 ? ahead : Ahead{});
-  for (; c + kLanes <= width; c += kLanes)
-    mix_columns<R, 1, false>(p, rescale, values, width, first, last, c, kLanes, out, c == 0 ? ahead : Ahead{});
-  if (c < width)
-    mix_columns<R, 1, true>(p, rescale, values, width, first, last, c, width - c, out, c == 0 ? ahead : Ahead{});
+  for (; c + C * kLanes <= mix.width; c += C * kLanes)
+    mix_columns<R, C, false, kKeep>(mix, c, kLanes, c == 0 ? ahead : Ahead{});
+  for (; c + kLanes <= mix.width; c += kLanes)
+    mix_columns<R, 1, false, kKeep>(mix, c, kLanes, c == 0 ? ahead : Ahead{});
+  if (c < mix.width) mix_columns<R, 1, true, kKeep>(mix, c, mix.width - c, c == 0 ? ahead : Ahead{});
 }
 
-template <typename T, int R = kRows>
-void score(int rows, const float* const* q, const T* keys, int width, float* scores, Ahead ahead) {
-  if (rows == R) return score_rows<R>(q, keys, width, scores, ahead);
-  if constexpr (R > 1) score<T, R - 1>(rows, q, keys, width, scores, ahead);
+template <bool kKeep, typename T, int R = kRows>
+void score(int rows, const float* const* q, const T* keys, int width, float* scores, float* keep, Ahead ahead) {
+  if (rows == R) return score_rows<R, kKeep>(q, keys, width, scores, keep, ahead);
+  if constexpr (R > 1) score<kKeep, T, R - 1>(rows, q, keys, width, scores, keep, ahead);
 }
 
-template <typename T, int R = kRows>
-void mix(int rows, const float* p, const float* rescale, const T* values, int width, int first, int last,
-         float* const* out, Ahead ahead) {
-  if (rows == R) return mix_rows<R>(p, rescale, values, width, first, last, out, ahead);
-  if constexpr (R > 1) mix<T, R - 1>(rows, p, rescale, values, width, first, last, out, ahead);
+template <bool kKeep, typename T, int R = kRows>
+void mix(int rows, const Mix<T>& of, Ahead ahead) {
+  if (rows == R) return mix_rows<R, kKeep>(of, ahead);
+  if constexpr (R > 1) mix<kKeep, T, R - 1>(rows, of, ahead);
 }
 
 template <typename T>
@@ -176,13 +195,6 @@ void widen_pairs(const uint16_t* from, int64_t rows, int64_t n, float* to) {
     }
 }
 template <typename T>
-void widen_keys(const T* keys, int width, float* to) {
-  if constexpr (kPaired<T>)
-    widen_pairs(keys, (width + 1) / 2, kBlock, to);
-  else
-    widen(keys, int64_t{width} * kBlock, to);
-}
-template <typename T>
 void widen_values(const T* values, int width, float* to) {
   if constexpr (kPaired<T>)
     widen_pairs(values, kBlock / 2, width, to);
@@ -190,19 +202,39 @@ void widen_values(const T* values, int width, float* to) {
     widen(values, int64_t{width} * kBlock, to);
 }
 
+/// `wide`: room for the keys as floats, which the first group makes for the others, or null.
 template <typename T>
-void score_all(const Rows& rows, const T* keys, int width, float* p, Ahead ahead) {
-  for (int r = 0; r < rows.count; r += rows.group)
-    score(rows.group_size(r), rows.q + r, keys, width, p + r * kBlock, r == 0 ? ahead : Ahead{});
+void score_all(const Rows& rows, RowRange range, const T* keys, int width, float* p, float* wide, Ahead ahead) {
+  for_each_group(range, [&](int r, int n) {
+    const float* const* q = rows.q + r;
+    float* const scores = p + r * kBlock;
+    if (r > range.low && wide)
+      return score<false>(n, q, const_cast<const float*>(wide), width, scores, nullptr, Ahead{});
+    const Ahead share = r == range.low ? ahead : Ahead{};
+    if (wide)
+      score<true>(n, q, keys, width, scores, wide, share);
+    else
+      score<false>(n, q, keys, width, scores, nullptr, share);
+  });
 }
+
+/// What rows add of a block: its values, and which tokens they see.
+template <typename T>
+struct BlockValues {
+  const T* values;  ///< [kBlock][width]
+  int width;
+  int64_t start, window;
+  const float* p;  ///< weights [rows][kBlock]
+
+  Seen seen_by(const Rows& rows, int r) const { return seen(rows.position[r], window, start); }
+};
 
 /// Rows first .. first + n - 1, which are in order of position. Each token is mixed into the rows that see it and into
 /// no other: a weight of 0 would turn an infinite or NaN value into NaN, and what no row sees may never have been
 /// written. Rows see the same tokens of all blocks but the newest, and the oldest of a window: there is one piece.
-template <typename T>
-void mix_group(Rows& rows, int first, int n, const T* values, int width, int64_t start, int64_t window, const float* p,
-               Ahead ahead) {
-  const auto sees = [&](int r) { return seen(rows.position[r], window, start); };
+template <bool kKeep, typename T>
+void mix_group(Rows& rows, int first, int n, const BlockValues<T>& block, float* keep, Ahead ahead) {
+  const auto sees = [&](int r) { return block.seen_by(rows, r); };
   int low = first, high = first;  // rows that see token t
   const int end = sees(first + n - 1).last;
   for (int t = sees(first).first; t < end;) {
@@ -210,17 +242,38 @@ void mix_group(Rows& rows, int first, int n, const T* values, int width, int64_t
     while (high + 1 < first + n && sees(high + 1).first <= t) ++high;
     int to = sees(low).last;
     if (high + 1 < first + n && sees(high + 1).first < to) to = sees(high + 1).first;
-    mix(high - low + 1, p + low * kBlock, rows.rescale + low, values, width, t, to, rows.out + low, ahead);
+    const Mix<T> piece = {.p = block.p + low * kBlock,
+                          .rescale = rows.rescale + low,
+                          .values = block.values,
+                          .width = block.width,
+                          .first = t,
+                          .last = to,
+                          .out = rows.out + low,
+                          .keep = keep};
+    mix<kKeep>(high - low + 1, piece, ahead);
     for (int r = low; r <= high; ++r) rows.rescale[r] = 1;  // once per block
     if (ahead.at) ahead.at += (to - t) / (kPaired<T> ? 2 : 1) * ahead.step_bytes;
     t = to;
   }
 }
 
+/// `wide`: room for the values as floats, which the first group makes for the others where it sees all of them, or
+/// null.
 template <typename T>
-void mix_all(Rows& rows, const T* values, int width, int64_t start, int64_t window, const float* p, Ahead ahead) {
-  for (int r = 0; r < rows.count; r += rows.group)
-    mix_group(rows, r, rows.group_size(r), values, width, start, window, p, r == 0 ? ahead : Ahead{});
+void mix_all(Rows& rows, RowRange range, const BlockValues<T>& block, float* wide, Ahead ahead) {
+  const BlockValues<float> widened = {wide, block.width, block.start, block.window, block.p};
+  bool ready = false;
+  for_each_group(range, [&](int r, int n) {
+    const Ahead share = r == range.low ? ahead : Ahead{};
+    if (!wide) return mix_group<false>(rows, r, n, block, nullptr, share);
+    if (!ready) {
+      ready = true;
+      const Seen oldest = block.seen_by(rows, r), newest = block.seen_by(rows, r + n - 1);
+      if (newest.first == 0 && oldest.last == kBlock) return mix_group<true>(rows, r, n, block, wide, share);
+      widen_values(block.values, block.width, wide);
+    }
+    mix_group<false>(rows, r, n, widened, nullptr, share);
+  });
 }
 
 /// One block for all rows: scores, weights, outputs. Each step goes over all rows while its half of the page is in
@@ -232,33 +285,25 @@ void attend_block(const AttentionTile& tile, int64_t start, const std::byte* pag
   const T* values = reinterpret_cast<const T*>(page + tile.values_offset);
   const int64_t key_count = key_elems<T>(tile.key_width), value_count = int64_t{tile.value_width} * kBlock;
   constexpr int kPerStep = kPaired<T> ? 2 : 1;
-  const bool many = rows.count > 2 * kRows && sizeof(T) != sizeof(float);
 
-  // Many rows compute for longer than the next page takes to arrive by itself.
-  const bool few = rows.count <= 2 * kRows;
-  const Ahead values_ahead =
-      share_ahead(few ? page + tile.values_offset : nullptr, value_count * sizeof(T), tile.key_width / kPerStep);
-  if (many && tile.key_width <= kScratchWidth) {
-    widen_keys(keys, tile.key_width, wide);
-    score_all(rows, static_cast<const float*>(wide), tile.key_width, p, values_ahead);
-  } else {
-    score_all(rows, keys, tile.key_width, p, values_ahead);
-  }
+  const RowRange range = rows_that_see(rows, tile.window, start);
+  const bool many = range.high - range.low > 2 * kRows && sizeof(T) != sizeof(float);
+  const auto room = [&](int width) { return many && width <= kScratchWidth ? wide : nullptr; };
+  const Ahead values_ahead = share_ahead(page + tile.values_offset, value_count * sizeof(T), tile.key_width / kPerStep);
+  score_all(rows, range, keys, tile.key_width, p, room(tile.key_width), values_ahead);
 
-  const float* key_scales = kScaled<T> ? token_scales(keys, tile.key_width) : nullptr;
-  const float* value_scales = kScaled<T> ? token_scales(values, tile.value_width) : nullptr;
-  for (int r = 0; r < rows.count; ++r)
-    soften(p + r * kBlock, p + r * kBlock, tile.scale, key_scales, value_scales,
-           seen(rows.position[r], tile.window, start), rows.highest[r], rows.mass[r], rows.rescale[r]);
+  soften(rows, range,
+         {.scores = p,
+          .start = start,
+          .window = tile.window,
+          .scale = tile.scale * kLog2E,
+          .key_scales = kScaled<T> ? token_scales(keys, tile.key_width) : nullptr,
+          .value_scales = kScaled<T> ? token_scales(values, tile.value_width) : nullptr},
+         p);
 
   const Ahead keys_ahead =
-      few && next ? share_ahead(next + tile.keys_offset, key_count * sizeof(T), kBlock / kPerStep) : Ahead{};
-  if (many && tile.value_width <= kScratchWidth) {
-    widen_values(values, tile.value_width, wide);
-    mix_all(rows, static_cast<const float*>(wide), tile.value_width, start, tile.window, p, keys_ahead);
-  } else {
-    mix_all(rows, values, tile.value_width, start, tile.window, p, keys_ahead);
-  }
+      share_ahead(next ? next + tile.keys_offset : nullptr, key_count * sizeof(T), kBlock / kPerStep);
+  mix_all<T>(rows, range, {values, tile.value_width, start, tile.window, p}, room(tile.value_width), keys_ahead);
 }
 
 template <typename T>

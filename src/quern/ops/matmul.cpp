@@ -59,7 +59,7 @@ void Activations::round(InputForm form, const float* x, int64_t columns, const T
                         int64_t count, const Packed& to) const {
   const int64_t bytes = input_bytes(form), per = input_columns(form);
   kernels_.rounding->round[static_cast<int>(form)](
-      x + first, count, tile.size, token,
+      x, count, tile.size, token,
       to.of_form[static_cast<int>(form)] + tile.slot * (columns / per) * bytes + first / per * bytes * tile.size);
 }
 
@@ -82,7 +82,7 @@ void Activations::set(const Worker& worker, const float* x, int64_t tokens, int6
       const int64_t index = at / columns, first = at % columns, count = std::min(columns - first, end - at);
       const Tile tile = {tiling.begin(index), tiling.size(index)};
       for (int t = 0; t < tile.size; ++t)
-        round(form, x + (tile.slot + t) * columns, columns, tile, t, first, count, shared_);
+        round(form, x + (tile.slot + t) * columns + first, columns, tile, t, first, count, shared_);
       at += count;
     }
   }
@@ -105,28 +105,29 @@ void Activations::make(const Worker& worker, int64_t tokens, int64_t columns, In
   if (!few) worker.barrier();
 }
 
-void Activations::round_columns(const float* x, int64_t columns, InputForms forms, int64_t begin, int64_t end,
-                                int64_t first, int64_t last) const {
-  if (first >= last) return;
+void Activations::round_columns(const ColumnPart& part, int64_t columns, InputForms forms, int64_t begin,
+                                int64_t end) const {
+  if (part.first >= part.last) return;
   const Tiling tiling = Tiling::of(*kernels_.matmul, end - begin);
   for (int f = 0; f < kInputForms; ++f)
     for (int64_t index = 0; forms.wanted[f] && index < tiling.tiles; ++index) {
       const Tile tile = {begin + tiling.begin(index), tiling.size(index)};
       for (int t = 0; t < tile.size; ++t)
-        round(static_cast<InputForm>(f), x + (tile.slot + t) * columns, columns, tile, t, first, last - first, shared_);
+        round(static_cast<InputForm>(f), part.rows + (tile.slot + t) * part.stride, columns, tile, t, part.first,
+              part.last - part.first, shared_);
     }
 }
 
-void Activations::set_columns(const Worker& worker, const float* x, int64_t tokens, int64_t columns, InputForms forms,
-                              int64_t first, int64_t last) {
-  remember(worker, {x, tokens, columns, forms, {}, shared_}, max_tokens_, max_columns_);
-  round_columns(x, columns, forms, 0, tokens, first, last);
+void Activations::set_columns(const Worker& worker, int64_t tokens, int64_t columns, InputForms forms,
+                              const ColumnPart& part) {
+  remember(worker, {nullptr, tokens, columns, forms, {}, shared_}, max_tokens_, max_columns_);
+  round_columns(part, columns, forms, 0, tokens);
 }
 
 void Activations::set_group_columns(const Worker& worker, const float* x, int64_t columns, InputForms forms,
                                     std::span<const int> begins, int group, int64_t first, int64_t last) {
   remember(worker, {x, begins.back(), columns, forms, begins, shared_}, max_tokens_, max_columns_);
-  round_columns(x, columns, forms, begins[group], begins[group + 1], first, last);
+  round_columns({x + first, columns, first, last}, columns, forms, begins[group], begins[group + 1]);
 }
 
 void Activations::set_groups(const Worker& worker, const float* x, int64_t columns, InputForms forms,
@@ -246,6 +247,7 @@ struct MatrixProduct {
     const Matrix& w = *job.weight;
     const FloatMatmulKernels& kernels = *w.kernels_->float_matmul;
     const Tiling tiling(count, kernels.tokens);
+    QUERN_CHECK(x.x || count == 0, "floats were set");
     in_blocks(tiling, [&](int64_t tile, int64_t begin, int64_t end) {
       const int64_t token = tiling.begin(tile);
       const auto call = kernels.tile[static_cast<int>(w.floats_)][tiling.size(tile) - 1];

@@ -77,6 +77,12 @@ class Matrix {
   WeightMemory memory_;
 };
 
+/// Columns first .. last - 1 of a tensor's rows, wherever they are: those of row t from rows + t * stride on.
+struct ColumnPart {
+  const float* rows;
+  int64_t stride, first, last;
+};
+
 /// Inputs of matmuls, [tokens, columns]: the floats, and where a matrix wants them the same rounded to int8.
 /// Rounding: per 32 or 128 columns, d = max|x| / 127, q = round to nearest even (x * (127 / max|x|)).
 /// Values are set again for every phase; each worker keeps its own view of what was set last.
@@ -96,10 +102,9 @@ class Activations {
   void make(const Worker& worker, int64_t tokens, int64_t columns, InputForms forms, float* rows,
             FunctionRef<void(int64_t, float*)> row);
 
-  /// Rounds columns first .. last - 1 of x [tokens, columns], which this worker alone wrote: whole input_columns of
-  /// each form. All workers together cover all columns, then comes a barrier.
-  void set_columns(const Worker& worker, const float* x, int64_t tokens, int64_t columns, InputForms forms,
-                   int64_t first, int64_t last);
+  /// Rounds some columns of [tokens, columns], whole input_columns of each form, which this worker alone wrote. All
+  /// workers together cover all columns, then comes a barrier. No floats are set: every matrix takes one of the forms.
+  void set_columns(const Worker& worker, int64_t tokens, int64_t columns, InputForms forms, const ColumnPart& part);
 
   /// Inputs in groups, each for matrices of its own (experts): slot s holds row rows[s] of x, or row s where `rows` is
   /// empty; group g the slots begins[g] .. begins[g + 1] - 1, begins[0] = 0. Spans must stay valid, like x. Without
@@ -143,8 +148,7 @@ class Activations {
              const Packed& to) const;
   void round_tile(const float* x, int64_t columns, InputForms forms, const Tile& tile, const Packed& to) const;
   /// Rounds columns first .. last - 1 of rows begin .. end - 1 of x, which are tiles of their own.
-  void round_columns(const float* x, int64_t columns, InputForms forms, int64_t begin, int64_t end, int64_t first,
-                     int64_t last) const;
+  void round_columns(const ColumnPart& part, int64_t columns, InputForms forms, int64_t begin, int64_t end) const;
 
   const KernelTable& kernels_;
   int64_t max_tokens_, max_columns_, own_columns_;

@@ -466,14 +466,17 @@ TEST(Matmul, inputs_made_or_set_by_columns_are_the_inputs) {
             inputs.make(worker, tokens, kColumns, matrix.inputs(), rows.data(),
                         [&](int64_t t, float* row) { std::copy_n(x.data() + t * kColumns, kColumns, row); });
             multiply(worker, made);
+            if (!matrix.inputs().any()) return;  // only rounded inputs are set by columns
             worker.barrier();
             const auto [first, last] = worker.share(kColumns, 128);
-            inputs.set_columns(worker, x.data(), tokens, kColumns, matrix.inputs(), first, last);
+            inputs.set_columns(worker, tokens, kColumns, matrix.inputs(), {x.data() + first, kColumns, first, last});
             worker.barrier();
             multiply(worker, by_columns);
           });
           EXPECT_EQ(made, expected) << name << ", " << tokens << " tokens, " << threads << " threads";
-          EXPECT_EQ(by_columns, expected) << name << ", " << tokens << " tokens, " << threads << " threads";
+          if (matrix.inputs().any()) {
+            EXPECT_EQ(by_columns, expected) << name << ", " << tokens << " tokens, " << threads << " threads";
+          }
         }
       }
     });

@@ -15,6 +15,12 @@ constexpr int64_t kBlockBytes = 256 << 10, kSetBytes = 1536 << 10;
 constexpr int64_t kFewestTiles = 8, kMostTiles = 96;
 constexpr int kMostPanels = 2, kMostTile = 6;
 
+/// Asks for what is written soon: an output of many tokens is larger than the second-level cache.
+void fetch_output(const PanelOutput& output, int tokens) {
+  for (int t = 0; t < tokens; ++t)
+    for (int r = 0; r < output.rows; r += kPanelRows) __builtin_prefetch(output.y + t * output.stride + r, 1, 3);
+}
+
 }  // namespace
 
 int64_t UnpackedProduct::token_bytes() const {
@@ -49,30 +55,33 @@ void UnpackedProduct::multiply(int64_t panel, int64_t panels_here, Set set) cons
     int64_t block_bytes;  // of its inputs
     UnpackedKernels::Tile multiply;
     int size;
+    PanelOutput output;
   } of[kMostTiles];
   alignas(64) float sums[kMostTiles][kMostPanels * kMostTile * kPanelRows];
   const int64_t group_bytes = panel_bytes / groups(), group_input_bytes = token_bytes() / groups();
   for (int64_t i = 0; i < tiles; ++i) {
     const int64_t token = tiling.begin(set.first + i);
     const int size = tiling.size(set.first + i);
-    of[i] = {inputs + token * token_bytes(), kSuperGroups * group_input_bytes * size, kernel[size - 1], size};
+    of[i] = {inputs + token * token_bytes(), kSuperGroups * group_input_bytes * size, kernel[size - 1], size,
+             output(panel, panels_here, token)};
     std::fill_n(sums[i], panels_here * size * kPanelRows, 0.0f);
   }
 
   UnpackedBlock blocks[kMostPanels];
   for (int64_t group = 0; group < groups(); group += kSuperGroups) {
     const int count = static_cast<int>(std::min<int64_t>(kSuperGroups, groups() - group));
+    const bool last = group + count == groups();
     for (int64_t p = 0; p < panels_here; ++p)
       unpack(panels + (panel + p) * panel_bytes + group * group_bytes, count, table, blocks[p]);
     for (int64_t i = 0; i < tiles; ++i) {
+      if (last) fetch_output(of[i].output, of[i].size);
       const std::byte* at = of[i].inputs;
       of[i].inputs += of[i].block_bytes;
       const std::byte* next = of[i + 1 < tiles ? i + 1 : 0].inputs;
       of[i].multiply({blocks, static_cast<int>(panels_here), count, at, next, sums[i]});
     }
   }
-  for (int64_t i = 0; i < tiles; ++i)
-    kernels.write(sums[i], of[i].size, output(panel, panels_here, tiling.begin(set.first + i)));
+  for (int64_t i = 0; i < tiles; ++i) kernels.write(sums[i], of[i].size, of[i].output);
 }
 
 }  // namespace quern

@@ -13,10 +13,16 @@ constexpr TensorName kGateBias = {"blk.{}.ffn_gate.bias", "model.layers.{}.mlp.g
 constexpr TensorName kUpBias = {"blk.{}.ffn_up.bias", "model.layers.{}.mlp.up_proj.bias"};
 constexpr TensorName kDownBias = {"blk.{}.ffn_down.bias", "model.layers.{}.mlp.down_proj.bias"};
 
-// Of gate, then of up, so that what they make is still in cache when it is multiplied.
-constexpr int64_t kRunPanels = 32;
+// Of gate, then of up, so that what they make is still in the second-level cache when it is multiplied.
+constexpr int64_t kRunPanels = 32, kRunBytes = 1 << 20;
 // Rows that are rounded with one scale, at most.
 constexpr int64_t kPiecePanels = input_columns(InputForm::per_128) / kPanelRows;
+
+/// For so many tokens, in whole pieces.
+int64_t run_panels(int64_t tokens) {
+  const int64_t fit = kRunBytes / (2 * kPanelRows * static_cast<int64_t>(sizeof(float)) * tokens);
+  return std::clamp(fit / kPiecePanels * kPiecePanels, kPiecePanels, kRunPanels);
+}
 
 const float* or_null(const std::vector<float>& bias) { return bias.empty() ? nullptr : bias.data(); }
 
@@ -35,21 +41,28 @@ Result<FfnBlock> FfnBlock::load(Loader& loader, int layer, const FfnSpec& spec) 
   return block;
 }
 
-/// gate = silu(gate) ∘ up in some rows of all tokens; rows are panels of 16.
-void FfnBlock::inner_rows(const Worker& worker, Step& step, int64_t first_panel, int64_t last_panel, float* gate,
-                          float* up) const {
-  const int64_t n_ff = spec_.n_ff;
-  for (int64_t run = first_panel; run < last_panel; run += kRunPanels) {
-    const int64_t end = std::min(run + kRunPanels, last_panel);
-    worker.phase(Phase::ffn_up);
-    const int64_t row = run * kPanelRows, rows = std::min(end * kPanelRows, n_ff) - row;
-    matmul_piece(worker, {&gate_, or_null(gate_bias_), gate + row, n_ff}, run, end, step.activations, 0);
-    matmul_piece(worker, {&up_, or_null(up_bias_), up + row, n_ff}, run, end, step.activations, 0);
-    worker.phase(Phase::gating);
-    for (int64_t t = 0; t < step.tokens; ++t) {
-      float* const at = gate + t * n_ff + row;
-      step.kernels.vector->swiglu(at, up + t * n_ff + row, at, rows);
-    }
+/// gate = silu(gate) ∘ up in rows of panels first .. last - 1, those of token t from t * stride on.
+void FfnBlock::inner_rows(const Worker& worker, Step& step, int64_t first, int64_t last, const Inner& out) const {
+  const int64_t rows = std::min(last * kPanelRows, spec_.n_ff) - first * kPanelRows;
+  worker.phase(Phase::ffn_up);
+  matmul_piece(worker, {&gate_, or_null(gate_bias_), out.gate, out.stride}, first, last, step.activations, 0);
+  matmul_piece(worker, {&up_, or_null(up_bias_), out.up, out.stride}, first, last, step.activations, 0);
+  worker.phase(Phase::gating);
+  for (int64_t t = 0; t < step.tokens; ++t) {
+    float* const gate = out.gate + t * out.stride;
+    step.kernels.vector->swiglu(gate, out.up + t * out.stride, gate, rows);
+  }
+}
+
+/// Computes and rounds the rows of panels first .. last - 1, whole pieces.
+void FfnBlock::rounded_rows(const Worker& worker, Step& step, int64_t first, int64_t last, const Inner& memory) const {
+  const int64_t most = run_panels(step.tokens);
+  for (int64_t run = first; run < last; run += most) {
+    const int64_t end = std::min(run + most, last), row = run * kPanelRows;
+    const int64_t rows = std::min(end * kPanelRows, spec_.n_ff) - row;
+    inner_rows(worker, step, run, end, {memory.gate, memory.up, rows});
+    worker.phase(Phase::rounding);
+    step.inner.set_columns(worker, step.tokens, spec_.n_ff, down_.inputs(), {memory.gate, rows, row, row + rows});
   }
 }
 
@@ -64,17 +77,23 @@ void FfnBlock::run(const Worker& worker, Step& step) const {
   // In shares of whole pieces that are rounded together, a worker rounds its own rows; where there are too few of those
   // to be fair, all meet before.
   const int64_t pieces = (panels + kPiecePanels - 1) / kPiecePanels;
-  if (worker.shares_fairly(pieces)) {
-    step.inner.set_columns(worker, gate, tokens, n_ff, forms, 0, 0);  // who gets no rows multiplies all the same
+  if (forms.any() && worker.shares_fairly(pieces)) {
+    step.inner.set_columns(worker, tokens, n_ff, forms, {});  // who gets no rows multiplies all the same
+    // Once rounded, floats are not read: all go where the first ones are, which stay in cache.
+    Inner memory = {};
+    int64_t room = 0;  // in panels
     worker.work_through(panels, kPiecePanels, kRunPanels, [&](int64_t begin, int64_t end) {
-      inner_rows(worker, step, begin, end, gate, up);
-      worker.phase(Phase::rounding);
-      step.inner.set_columns(worker, gate, tokens, n_ff, forms, begin * kPanelRows, std::min(end * kPanelRows, n_ff));
+      if (std::min(run_panels(tokens), end - begin) > room) {
+        room = end - begin;
+        memory = {gate + begin * kPanelRows * tokens, up + begin * kPanelRows * tokens, 0};
+      }
+      rounded_rows(worker, step, begin, end, memory);
     });
   } else {
-    worker.work_through(panels, 2, kRunPanels,
-                        [&](int64_t begin, int64_t end) { inner_rows(worker, step, begin, end, gate, up); });
-    worker.barrier();
+    worker.work_through(panels, 2, kRunPanels, [&](int64_t begin, int64_t end) {
+      inner_rows(worker, step, begin, end, {gate + begin * kPanelRows, up + begin * kPanelRows, n_ff});
+    });
+    if (forms.any()) worker.barrier();
     worker.phase(Phase::rounding);
     step.inner.set(worker, gate, tokens, n_ff, forms);
   }

@@ -33,8 +33,14 @@ class FfnBlock {
   void run(const Worker& worker, Step& step) const;
 
  private:
-  void inner_rows(const Worker& worker, Step& step, int64_t first_panel, int64_t last_panel, float* gate,
-                  float* up) const;
+  /// Rows of all tokens, those of token t from t * stride on.
+  struct Inner {
+    float *gate, *up;
+    int64_t stride;
+  };
+  void inner_rows(const Worker& worker, Step& step, int64_t first_panel, int64_t last_panel, const Inner& out) const;
+  void rounded_rows(const Worker& worker, Step& step, int64_t first_panel, int64_t last_panel,
+                    const Inner& memory) const;
 
   FfnSpec spec_;
   std::vector<float> norm_, gate_bias_, up_bias_, down_bias_;

@@ -55,25 +55,28 @@ struct Bench {
   }
 };
 
-// One step of 64 who decode.
-void decode(benchmark::State& state, const SamplingOptions& sampling) {
-  constexpr int kStreams = 64;
+// One step of so many who decode.
+void decode(benchmark::State& state, int streams, const SamplingOptions& sampling) {
   Bench bench;
-  if (!bench.make(state, kStreams)) return;
-  for (int i = 0; i < kStreams; ++i) {
+  if (!bench.make(state, streams)) return;
+  for (int i = 0; i < streams; ++i) {
     Request request;
     request.sampling = sampling;
     request.sampling.seed = i;
     request.ignore_end = true;
     bench.add(std::move(request), 16);
   }
-  while (bench.core->facts().generated_tokens < 2 * kStreams) bench.core->step();
+  while (bench.core->facts().generated_tokens < 2 * streams) bench.core->step();
   for (auto _ : state) bench.core->step();
-  state.SetItemsProcessed(state.iterations() * kStreams);
+  state.SetItemsProcessed(state.iterations() * streams);
 }
-BENCHMARK_CAPTURE(decode, greedy, {.temperature = 0})->Unit(benchmark::kMillisecond)->UseRealTime();
-BENCHMARK_CAPTURE(decode, all, {.temperature = 1})->Unit(benchmark::kMillisecond)->UseRealTime();
-BENCHMARK_CAPTURE(decode, top_p, {.temperature = 0.7f, .top_p = 0.9f})->Unit(benchmark::kMillisecond)->UseRealTime();
+// What an engine adds to a step: beside `quern bench --tests tg256`.
+BENCHMARK_CAPTURE(decode, alone, 1, {.temperature = 0})->Unit(benchmark::kMillisecond)->UseRealTime()->Iterations(256);
+BENCHMARK_CAPTURE(decode, greedy, 64, {.temperature = 0})->Unit(benchmark::kMillisecond)->UseRealTime();
+BENCHMARK_CAPTURE(decode, all, 64, {.temperature = 1})->Unit(benchmark::kMillisecond)->UseRealTime();
+BENCHMARK_CAPTURE(decode, top_p, 64, {.temperature = 0.7f, .top_p = 0.9f})
+    ->Unit(benchmark::kMillisecond)
+    ->UseRealTime();
 
 // 64 texts; range: 0 that have a place at a time, 1 tokens of each.
 void embed(benchmark::State& state) {

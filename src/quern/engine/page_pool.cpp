@@ -8,6 +8,11 @@
 #include "quern/tensor/huge_pages.h"
 
 namespace quern {
+namespace {
+
+constexpr int64_t kFewestPages = 8;  // of a slab
+
+}  // namespace
 
 bool MemoryBudget::take(int64_t bytes) {
   if (bytes > limit_ - used_)
@@ -78,9 +83,11 @@ Result<PageRef> PagePool::get() {
 bool PagePool::add_slot() {
   const int64_t stride = (page_bytes_ + 63) / 64 * 64;
   if (rest_pages_ == 0) {
-    rest_pages_ = std::max<int64_t>(kHugePage / stride, 8);
-    std::shared_ptr<std::byte> slab = map_huge_pages(rest_pages_ * stride);
-    if (!slab) return rest_pages_ = 0, false;
+    // Whole huge pages: a mapping that fills none has none.
+    const int64_t bytes = (kFewestPages * stride + kHugePage - 1) / kHugePage * kHugePage;
+    std::shared_ptr<std::byte> slab = map_huge_pages(bytes);
+    if (!slab) return false;
+    rest_pages_ = bytes / stride;
     rest_ = slab.get();
     slabs_.push_back(std::move(slab));
   }

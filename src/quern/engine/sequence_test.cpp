@@ -11,6 +11,7 @@
 #include <random>
 
 #include "quern/engine/checkpoint_file.h"
+#include "quern/tensor/huge_pages.h"
 
 namespace quern {
 namespace {
@@ -306,6 +307,25 @@ TEST(PagePool, memory_comes_with_the_first_write_and_goes_with_a_trim) {
     std::sort(places.begin(), places.end());
     EXPECT_EQ(std::unique(places.begin(), places.end()), places.end());
     EXPECT_EQ(budget.used(), 20 * bytes);
+  }
+}
+
+// The kernel gives a huge page only to a mapping that fills it.
+TEST(PagePool, pages_lie_on_whole_huge_pages) {
+  for (int64_t bytes : {int64_t{100}, int64_t{48} << 10, int64_t{256} << 10, int64_t{700'000}}) {
+    MemoryBudget budget(256 << 20);
+    PagePool pool(bytes, budget);
+    std::vector<PageRef> pages;
+    for (int i = 0; i < 100; ++i) {
+      pages.push_back(*pool.get());
+      const auto first = reinterpret_cast<uintptr_t>(pages.back().data()) / kHugePage * kHugePage;
+      const auto last = (reinterpret_cast<uintptr_t>(pages.back().data()) + bytes - 1) / kHugePage * kHugePage;
+      for (uintptr_t huge : {first, last}) {
+        std::vector<unsigned char> in_memory(kHugePage / ::sysconf(_SC_PAGESIZE));
+        ASSERT_EQ(::mincore(reinterpret_cast<void*>(huge), kHugePage, in_memory.data()), 0)
+            << bytes << ", page " << i << " lies in a part of one";
+      }
+    }
   }
 }
 

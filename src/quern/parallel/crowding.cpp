@@ -2,45 +2,47 @@
 #include "quern/parallel/crowding.h"
 
 #include <sys/resource.h>
-
-#include <algorithm>
+#include <time.h>
 
 namespace quern {
 namespace {
 
-// Each brief wait may end in the system. Who takes a processor for a moment now and then, as one that reads a stream of
-// tokens does, makes few waits brief; a busy program, which comes back soon, twice as many each time.
-// A program that shares a processor comes back after a time slice or two of the system's, 3 to 12 ms; a reader of a
-// stream every 50 ms.
-constexpr auto kSoon = std::chrono::milliseconds(25);
-constexpr int kFewestBriefWaits = 4, kMostBriefWaits = 32;
-
-/// Whether `value` was more than what `most` held, which it holds now. Threads come in another order than they counted.
-bool raise(std::atomic<long>& most, long value) {
-  long before = most.load(std::memory_order_relaxed);
-  while (before < value)
-    if (most.compare_exchange_weak(before, value, std::memory_order_relaxed)) return true;
-  return false;
-}
+// A program that shares a processor takes it for a slice or two of the system's, 3 to 12 ms, at a time.
+constexpr auto kSpan = std::chrono::milliseconds(20);
+// Shares of time. A program that never rests costs two workers on two processors a sixth of theirs or more, the reader
+// of a stream a hundredth.
+constexpr double kCrowded = 0.08, kQuiet = 0.04;
 
 }  // namespace
 
-void Crowding::note_long_wait(long preempted, Clock::time_point now) {
-  if (raise(preempted_, preempted)) {
-    const bool again = disturbed_.exchange(now, std::memory_order_relaxed) > now - kSoon;
-    const int twice = 2 * waits_.load(std::memory_order_relaxed);
-    const int waits = again ? std::clamp(twice, kFewestBriefWaits, kMostBriefWaits) : kFewestBriefWaits;
-    waits_.store(waits, std::memory_order_relaxed);
-    brief_.store(waits, std::memory_order_relaxed);
-  } else if (brief_.load(std::memory_order_relaxed) > 0) {
-    brief_.fetch_sub(1, std::memory_order_relaxed);
-  }
+Crowding::Spent Crowding::Spent::read() {
+  rusage usage{};
+  getrusage(RUSAGE_THREAD, &usage);
+  timespec running{};
+  clock_gettime(CLOCK_THREAD_CPUTIME_ID, &running);
+  return {Clock::now(), std::chrono::seconds(running.tv_sec) + std::chrono::nanoseconds(running.tv_nsec),
+          usage.ru_nivcsw};
 }
 
-long Crowding::preemptions() {
-  rusage usage{};
-  getrusage(RUSAGE_SELF, &usage);
-  return usage.ru_nivcsw;
+bool Crowding::note_is_due(int worker, Clock::time_point now) const { return now - workers_[worker].last.now >= kSpan; }
+
+void Crowding::note(int worker, const Spent& spent) {
+  Worker& w = workers_[worker];
+  const Duration wall = spent.now - w.last.now;
+  w.wall += wall;
+  w.lost += wall - (spent.running - w.last.running) - w.asleep;
+  w.preempted = w.preempted || spent.preempted > w.last.preempted;
+  w.last = spent;
+  w.asleep = {};
+  if (w.wall < kSpan) return;
+  // Time that went without a preemption was taken from under the system: nobody here waits for the processor.
+  const double lost = w.preempted ? static_cast<double>(w.lost.count()) / static_cast<double>(w.wall.count()) : 0;
+  w.share = (w.share + lost) / 2;
+  w.wall = w.lost = {};
+  w.preempted = false;
+  const bool crowded = w.share > (w.crowded ? kQuiet : kCrowded);
+  if (crowded != w.crowded) crowded_.fetch_add(crowded ? 1 : -1, std::memory_order_relaxed);
+  w.crowded = crowded;
 }
 
 }  // namespace quern

@@ -3,36 +3,65 @@
 
 #include <atomic>
 #include <chrono>
+#include <vector>
 
 #include "quern/parallel/event_word.h"
 
 namespace quern {
 
 /// Whether the threads of a pool have processors of their own: how long it is worth spinning for one that is late.
-/// Without, who spins may hold the very processor that the late one waits for.
+/// Where another program wants the same processors, who spins may hold the very one that the late thread waits for, and
+/// spends the share of time that its own work will lack. Told by the share of its time that a worker was ready to run
+/// and did not: a program that takes a processor for a moment now and then, as one that reads a stream of tokens does,
+/// costs less than sleeping at every uneven phase.
 class Crowding {
  public:
   using Clock = std::chrono::steady_clock;
+  using Duration = Clock::duration;
 
-  /// Of `threads` threads where `cpus` processors may be used; `preempted` as below, now.
-  Crowding(int threads, int cpus, long preempted) : always_(threads > cpus), preempted_(preempted) {}
+  /// What a thread has spent, ever.
+  struct Spent {
+    Clock::time_point now;
+    Duration running{0};  ///< on a processor
+    long preempted = 0;   ///< times that it was made to give its processor away
+    /// Of the calling thread.
+    static Spent read();
+  };
 
+  /// Of `threads` threads where `cpus` processors may be used.
+  Crowding(int threads, int cpus) : always_(threads > cpus), workers_(threads) {}
+
+  /// Any thread.
   Patience patience() const {
     if (always_) return Patience::yield;
-    return brief_.load(std::memory_order_relaxed) > 0 ? Patience::brief : Patience::spin;
+    return crowded_.load(std::memory_order_relaxed) > 0 ? Patience::brief : Patience::spin;
   }
-  /// A wait outlasted its spinning. `preempted`: how often threads of this process were made to give their processor
-  /// away, ever.
-  void note_long_wait(long preempted, Clock::time_point now);
-  /// That count, from the system.
-  static long preemptions();
+
+  // The worker itself.
+  /// It has work from now on; what was before does not count.
+  void begin(int worker, const Spent& spent) {
+    workers_[worker].last = spent;
+    workers_[worker].asleep = {};
+  }
+  /// It slept so long, of its own will, since `begin` or `note`.
+  void slept(int worker, Duration time) { workers_[worker].asleep += time; }
+  /// Counts what happened since `begin` or the last of these.
+  void note(int worker, const Spent& spent);
+  /// Whether so much time has passed since then that this is worth a call in the midst of work.
+  bool note_is_due(int worker, Clock::time_point now) const;
 
  private:
+  struct alignas(64) Worker {
+    Spent last;
+    Duration asleep{0};         // since then
+    Duration wall{0}, lost{0};  // of the present span
+    bool preempted = false;     // in it
+    double share = 0;           // of time lost, of the spans before
+    bool crowded = false;
+  };
   const bool always_;
-  std::atomic<long> preempted_;
-  std::atomic<Clock::time_point> disturbed_{Clock::time_point::min()};  // when that last grew
-  std::atomic<int> waits_{0};                                           // that were to be brief from then on
-  std::atomic<int> brief_{0};  // long waits that remain until it counts as quiet again
+  std::vector<Worker> workers_;
+  std::atomic<int> crowded_{0};  // workers
 };
 
 }  // namespace quern

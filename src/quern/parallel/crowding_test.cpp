@@ -17,62 +17,90 @@ namespace {
 
 using namespace std::chrono_literals;
 
-const Crowding::Clock::time_point kStart(1h);
+/// Two workers on two processors, in regions of 2 ms.
+class Team {
+ public:
+  /// Time goes by: of each region the workers lose so much, and sleep so long of their own will.
+  void work(Crowding::Duration time, Crowding::Duration lost, bool preempted, Crowding::Duration asleep = 0ms) {
+    constexpr auto kRegion = 2ms;
+    for (Crowding::Duration done = 0ms; done < time; done += kRegion)
+      for (int w = 0; w < 2; ++w) {
+        crowding.begin(w, spent_[w]);
+        spent_[w].now += kRegion;
+        spent_[w].running += kRegion - lost - asleep;
+        spent_[w].preempted += preempted;
+        crowding.slept(w, asleep);
+        crowding.note(w, spent_[w]);
+        spent_[w].now += 10ms;  // idle between regions: nobody's loss
+      }
+  }
+
+  Crowding crowding{2, 2};
+
+ private:
+  Crowding::Spent spent_[2] = {{.now = Crowding::Clock::time_point(1h)}, {.now = Crowding::Clock::time_point(2h)}};
+};
 
 TEST(Crowding, more_threads_than_processors_always_yield) {
-  Crowding crowding(3, 2, 0);
-  EXPECT_EQ(crowding.patience(), Patience::yield);
-  crowding.note_long_wait(0, kStart);
-  crowding.note_long_wait(5, kStart);
-  EXPECT_EQ(crowding.patience(), Patience::yield);
+  EXPECT_EQ(Crowding(3, 2).patience(), Patience::yield);
+  EXPECT_EQ(Crowding(2, 2).patience(), Patience::spin);
 }
 
-/// How many long waits are brief after a preemption at `now`.
-int brief_waits(Crowding& crowding, long preempted, Crowding::Clock::time_point now) {
-  crowding.note_long_wait(preempted, now);
-  int waits = 0;
-  for (; crowding.patience() == Patience::brief && waits < 1000; ++waits) crowding.note_long_wait(preempted, now);
-  return waits;
+TEST(Crowding, patience_is_brief_while_a_busy_program_takes_its_share) {
+  Team team;
+  team.work(100ms, 0ms, false);
+  EXPECT_EQ(team.crowding.patience(), Patience::spin);
+  team.work(50ms, 400us, true);
+  EXPECT_EQ(team.crowding.patience(), Patience::brief);
+  team.work(1s, 400us, true);
+  EXPECT_EQ(team.crowding.patience(), Patience::brief);
+  team.work(200ms, 0ms, false);
+  EXPECT_EQ(team.crowding.patience(), Patience::spin);
 }
 
-TEST(Crowding, patience_is_brief_after_a_preemption_until_there_is_none_for_long) {
-  Crowding crowding(2, 2, 7);
-  EXPECT_EQ(crowding.patience(), Patience::spin);
-  for (int i = 0; i < 1000; ++i) crowding.note_long_wait(7, kStart);  // long waits alone are uneven work
-  EXPECT_EQ(crowding.patience(), Patience::spin);
+TEST(Crowding, who_takes_a_processor_for_moments_makes_no_waits_brief) {
+  Team team;
+  team.work(1s, 40us, true);
+  EXPECT_EQ(team.crowding.patience(), Patience::spin);
+}
 
-  const int few = brief_waits(crowding, 8, kStart);
-  EXPECT_GE(few, 1);
-  EXPECT_LE(few, 10);
+TEST(Crowding, sleep_is_no_loss) {
+  Team team;
+  team.work(1s, 0ms, true, 1ms);
+  EXPECT_EQ(team.crowding.patience(), Patience::spin);
+}
 
-  crowding.note_long_wait(9, kStart + 1s);
-  for (int i = 0; i < few - 1; ++i) crowding.note_long_wait(9, kStart + 1s);
-  crowding.note_long_wait(10, kStart + 2s);  // again, before they are over
-  for (int i = 0; i < few - 1; ++i) crowding.note_long_wait(10, kStart + 2s);
+TEST(Crowding, time_that_no_program_took_is_no_reason_to_sleep) {
+  Team team;
+  team.work(1s, 400us, false);
+  EXPECT_EQ(team.crowding.patience(), Patience::spin);
+}
+
+TEST(Crowding, one_crowded_worker_makes_all_waits_brief) {
+  Crowding crowding(2, 2);
+  Crowding::Spent spent = {.now = Crowding::Clock::time_point(1h)};
+  crowding.begin(1, spent);
+  EXPECT_FALSE(crowding.note_is_due(1, spent.now + 1ms));
+  EXPECT_TRUE(crowding.note_is_due(1, spent.now + 30ms));
+  for (int i = 0; i < 4; ++i) {  // in one long region
+    spent.now += 30ms;
+    spent.running += 15ms;
+    ++spent.preempted;
+    crowding.note(1, spent);
+  }
   EXPECT_EQ(crowding.patience(), Patience::brief);
 }
 
-TEST(Crowding, more_waits_are_brief_the_more_often_somebody_comes_back) {
-  Crowding crowding(2, 2, 0);
-  const int few = brief_waits(crowding, 1, kStart);
-  auto now = kStart;
-  int many = few;
-  for (long i = 2; i < 20; ++i) {
-    const int next = brief_waits(crowding, i, now += 5ms);
-    EXPECT_GE(next, many);
-    many = next;
-  }
-  EXPECT_GT(many, 4 * few);
-  EXPECT_LE(many, 100);
-  for (long i = 20; i < 25; ++i) EXPECT_EQ(brief_waits(crowding, i, now += 50ms), few) << "now and then";
-}
-
-TEST(Crowding, a_count_that_comes_late_is_no_preemption_nor_is_the_one_after_it) {
-  Crowding crowding(2, 2, 0);
-  const int few = brief_waits(crowding, 8, kStart);
-  EXPECT_EQ(brief_waits(crowding, 7, kStart + 1ms), 0);
-  EXPECT_EQ(brief_waits(crowding, 8, kStart + 2ms), 0);
-  EXPECT_EQ(brief_waits(crowding, 9, kStart + 1s), few);
+TEST(Crowding, a_thread_reads_what_it_spent) {
+  const Crowding::Spent before = Crowding::Spent::read();
+  volatile uint64_t sum = 0;
+  while (Crowding::Clock::now() - before.now < 20ms) sum = sum + 1;
+  std::this_thread::sleep_for(20ms);
+  const Crowding::Spent after = Crowding::Spent::read();
+  EXPECT_GE(after.now - before.now, 40ms);
+  EXPECT_GT(after.running - before.running, 0ms);
+  EXPECT_LT(after.running - before.running, after.now - before.now - 19ms);
+  EXPECT_GE(after.preempted, before.preempted);
 }
 
 /// Keeps this process to the first two processors it may use.

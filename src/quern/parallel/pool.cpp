@@ -28,7 +28,7 @@ Share::Range share_of(int worker, int workers, int64_t units) {
 }  // namespace
 
 struct Pool::Impl {
-  explicit Impl(int n) : threads(n), crowding(n, usable_cpus(), Crowding::preemptions()), shares(n), turns(n) {}
+  explicit Impl(int n) : threads(n), crowding(n, usable_cpus()), shares(n), turns(n) {}
   static std::unique_ptr<Impl> make(int threads) {
     QUERN_CHECK(threads >= 1, "a pool has at least the caller");
     return std::make_unique<Impl>(threads);
@@ -56,20 +56,23 @@ struct Pool::Impl {
   alignas(64) std::atomic<int> arrived{0};
   EventWord phase;
 
-  void wait_past(EventWord& word, uint32_t seen) {
+  /// Of a worker within a region.
+  void wait_past(EventWord& word, uint32_t seen, int index) {
     if (word.spin_past(seen, crowding.patience())) return;
-    crowding.note_long_wait(Crowding::preemptions(), Crowding::Clock::now());
+    const auto start = Crowding::Clock::now();
+    if (crowding.note_is_due(index, start)) crowding.note(index, Crowding::Spent::read());
     word.sleep_past(seen);
+    crowding.slept(index, Crowding::Clock::now() - start);
   }
 
-  void barrier() {
+  void barrier(int index) {
     if (threads == 1) return;
     const uint32_t before = phase.value();
     if (arrived.fetch_add(1, std::memory_order_acq_rel) + 1 == threads) {
       arrived.store(0, std::memory_order_relaxed);
       phase.advance();
     } else {
-      wait_past(phase, before);
+      wait_past(phase, before, index);
     }
   }
 };
@@ -102,7 +105,7 @@ int Pool::start() {
 
 void Pool::serve(int index) {
   for (uint32_t seen = 0;; ++seen) {
-    impl_->wait_past(impl_->region, seen);
+    if (!impl_->region.spin_past(seen, impl_->crowding.patience())) impl_->region.sleep_past(seen);
     if (!impl_->work) return;
     work(index, *impl_->work);
   }
@@ -111,9 +114,12 @@ void Pool::serve(int index) {
 void Pool::work(int index, FunctionRef<void(const Worker&)> fn) {
   const Worker worker(*this, index);
   if (worker.track_) worker.track_->begin(impl_->began);
+  Crowding& crowding = impl_->crowding;
+  if (impl_->threads > 1) crowding.begin(index, Crowding::Spent::read());
   fn(worker);
   if (worker.track_) worker.track_->stop_working();
-  impl_->barrier();
+  if (impl_->threads > 1) crowding.note(index, Crowding::Spent::read());
+  impl_->barrier(index);
 }
 
 Pool::~Pool() {
@@ -154,7 +160,7 @@ Worker::Worker(Pool& pool, int index)
 
 void Worker::barrier() const {
   if (track_) track_->stop_working();
-  pool_.impl_->barrier();
+  pool_.impl_->barrier(index_);
   if (track_) track_->stop_waiting();
 }
 

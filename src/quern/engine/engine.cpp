@@ -1,16 +1,22 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "quern/engine/engine.h"
 
+#include <algorithm>
 #include <chrono>
 #include <new>
 
 #include "quern/engine/checkpoint_file.h"
+#include "quern/tensor/huge_pages.h"
 
 namespace quern {
 namespace {
 
 /// Reports of misses that are kept.
 constexpr size_t kMisses = 256;
+
+/// Of state for tokens yet to come, touched while nothing else is to do. The first touch takes the kernel's time, and
+/// on a virtual machine the host's, up to some milliseconds for each huge page.
+constexpr int64_t kReadyBytes = 32 << 20;
 
 double seconds() { return std::chrono::duration<double>(std::chrono::steady_clock::now().time_since_epoch()).count(); }
 
@@ -194,12 +200,28 @@ bool Engine::take_in(bool busy) {
   return true;
 }
 
+bool Engine::touch_memory() {
+  Pool& pool = model_->pool();
+  std::vector<PageRef> pages;
+  try {
+    pages = model_->store().to_be_touched(kReadyBytes, kHugePage * pool.size());
+  } catch (const std::bad_alloc&) {  // then there is none to make ready
+  }
+  if (pages.empty()) return false;
+  // By the team, as the steps that fill them would.
+  pool.run([&](const Worker& worker) {
+    const auto [begin, end] = worker.share(std::ssize(pages));
+    for (int64_t i = begin; i < end; ++i) std::ranges::fill(pages[i].bytes(), std::byte{0});
+  });
+  return true;
+}
+
 void Engine::run_steps() {
   bool busy = false;
   while (true) {
     try {
       if (!take_in(busy)) return;
-      busy = core_->step();
+      busy = core_->step() || touch_memory();
     } catch (const std::bad_alloc&) {
       core_->fail_all(no_memory());
       busy = false;

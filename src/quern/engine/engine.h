@@ -92,6 +92,8 @@ class Engine {
   int64_t waiting() const;  // under mutex_
   void work();
   void run_steps();
+  /// Makes some memory ready for tokens yet to come, where that is little; false: enough is.
+  bool touch_memory();
   void end_rest(const Error& reason);
   void fail(std::string_view what) noexcept;
   /// Waits for something to do where `busy` is false; false: the end.

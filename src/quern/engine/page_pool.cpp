@@ -67,15 +67,27 @@ Result<PageRef> PagePool::get() {
       return make_error(ErrorCode::out_of_memory,
                         "context memory: expected at most {} bytes, found {} in use and {} more needed",
                         budget_.limit(), budget_.used(), page_bytes_);
-    if (empty_.empty() && !add_slot()) {
-      budget_.give(page_bytes_);
-      return make_error(ErrorCode::out_of_memory, "context memory: no room for a page of {} bytes", page_bytes_);
-    }
-    free_.push_back(empty_.back());
-    empty_.pop_back();
+    if (PageRef page = fill_slot()) return page;
+    return make_error(ErrorCode::out_of_memory, "context memory: no room for a page of {} bytes", page_bytes_);
   }
   const int index = free_.back();
   free_.pop_back();
+  slots_[index].refs = 1;
+  return PageRef(this, index);
+}
+
+PageRef PagePool::untouched() {
+  if (page_bytes_ > budget_.limit() - budget_.used() || !budget_.take(page_bytes_)) return {};
+  return fill_slot();
+}
+
+PageRef PagePool::fill_slot() {
+  if (empty_.empty() && !add_slot()) {
+    budget_.give(page_bytes_);
+    return {};
+  }
+  const int index = empty_.back();
+  empty_.pop_back();
   slots_[index].refs = 1;
   return PageRef(this, index);
 }

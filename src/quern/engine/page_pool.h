@@ -65,6 +65,8 @@ class PagePool {
 
   /// out_of_memory when the budget is spent.
   Result<PageRef> get();
+  /// A page that was never touched, however many idle ones there are; null where the budget has no room left.
+  PageRef untouched();
   /// A page of its own with the same content.
   Result<PageRef> copy(const PageRef& page);
 
@@ -72,6 +74,8 @@ class PagePool {
   void trim();
 
   int64_t page_bytes() const { return page_bytes_; }
+  /// Touched pages that wait for `get`.
+  int64_t idle() const { return std::ssize(free_); }
   int64_t in_use() const { return static_cast<int64_t>(slots_.size() - free_.size() - empty_.size()); }
 
  private:
@@ -80,6 +84,8 @@ class PagePool {
     std::byte* data;
     int refs;
   };
+  /// Makes one of those without memory, which the budget has paid for, a page; null without address space.
+  PageRef fill_slot();
   /// One more empty slot; false without address space.
   bool add_slot();
   void release(int index);

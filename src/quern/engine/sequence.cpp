@@ -31,6 +31,23 @@ KvLayout StateStore::layout(int item) const {
   return item_layout(it.kind == StateKind::borrowed ? items_[it.owner] : it, kv_);
 }
 
+std::vector<PageRef> StateStore::to_be_touched(int64_t bytes, int64_t at_once) {
+  int64_t block = 0;  // of 64 tokens
+  for (int i = 0; i < static_cast<int>(items_.size()); ++i)
+    if (keeps_pages(items_[i])) block += pools_of_items_[i]->page_bytes();
+  std::map<PagePool*, int64_t> wanted;
+  for (int i = 0; i < static_cast<int>(items_.size()); ++i)
+    if (keeps_pages(items_[i])) wanted[pools_of_items_[i]] += bytes / block;
+  std::vector<PageRef> pages;
+  for (const auto& [pool, count] : wanted)
+    for (int64_t more = count - pool->idle(); more > 0 && at_once > 0; --more, at_once -= pool->page_bytes()) {
+      PageRef page = pool->untouched();
+      if (!page) break;
+      pages.push_back(std::move(page));
+    }
+  return pages;
+}
+
 int64_t StateStore::pages_in_use() const {
   int64_t n = 0;
   for (const auto& [bytes, pool] : pools_) n += pool->in_use();

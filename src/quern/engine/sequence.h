@@ -28,6 +28,9 @@ class StateStore {
   bool cuts_anywhere() const { return !has_fixed_ && !has_window_; }
   MemoryBudget& budget() { return budget_; }
   PagePool* pool(int item) { return pools_of_items_[item]; }
+  /// Pages for tokens yet to come that nobody has touched, of `at_once` bytes or so: who has time touches them and lets
+  /// go, and a step need not. Empty where idle pages of about `bytes` are ready, or no room is left.
+  std::vector<PageRef> to_be_touched(int64_t bytes, int64_t at_once);
   /// Pages held by sequences and checkpoints, over all pools.
   int64_t pages_in_use() const;
 

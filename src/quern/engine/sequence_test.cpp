@@ -310,6 +310,35 @@ TEST(PagePool, memory_comes_with_the_first_write_and_goes_with_a_trim) {
   }
 }
 
+TEST(StateStore, pages_that_were_touched_beforehand_are_the_next_ones) {
+  StateStore store(kItems, KvType::f32, 1 << 20);
+  int64_t block = 0;
+  for (int item : {0, 1}) block += store.pool(item)->page_bytes();
+  std::vector<PageRef> pages = store.to_be_touched(2 * block, 1 << 20);
+  EXPECT_EQ(pages.size(), 4u) << "two of each item with rows";
+  for (PageRef& page : pages) std::memset(page.data(), 0, page.bytes().size());
+  const std::vector<std::byte*> places = {pages[0].data(), pages[1].data(), pages[2].data(), pages[3].data()};
+  pages.clear();
+  EXPECT_EQ(store.pages_in_use(), 0);
+  EXPECT_EQ(store.budget().used(), 2 * block);
+  EXPECT_TRUE(store.to_be_touched(2 * block, 1 << 20).empty()) << "they are ready";
+
+  for (int item : {0, 1, 0, 1}) pages.push_back(*store.pool(item)->get());
+  for (const PageRef& page : pages) EXPECT_TRUE(std::ranges::count(places, page.data()) == 1);
+  EXPECT_EQ(store.to_be_touched(2 * block, 1).size(), 1u) << "little at a time";
+}
+
+TEST(StateStore, pages_are_touched_beforehand_only_where_there_is_room) {
+  StateStore store(kItems, KvType::f32, 20'000);
+  const int64_t page = store.pool(0)->page_bytes();
+  EXPECT_LE(store.to_be_touched(1 << 20, 1 << 20).size() * store.pool(1)->page_bytes(), 20'000u);
+  EXPECT_LE(store.budget().used(), 20'000);
+  std::vector<PageRef> all;
+  for (int64_t used = 0; used + page <= 20'000; used += page)
+    all.push_back(*store.pool(0)->get());  // idle ones give way
+  EXPECT_TRUE(store.to_be_touched(1 << 20, 1 << 20).size() * store.pool(1)->page_bytes() <= 20'000 % page);
+}
+
 // The kernel gives a huge page only to a mapping that fills it.
 TEST(PagePool, pages_lie_on_whole_huge_pages) {
   for (int64_t bytes : {int64_t{100}, int64_t{48} << 10, int64_t{256} << 10, int64_t{700'000}}) {

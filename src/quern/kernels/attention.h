@@ -14,8 +14,8 @@ inline constexpr int kAttentionPiece = 1024;
 static_assert(kAttentionPiece % kAttentionBlock == 0);
 /// Most query rows (tokens × heads) of one call, and most of their outputs (rows × value width, this in whole vectors).
 inline constexpr int kAttentionRows = 96, kAttentionOutputs = 96 * 256;
-/// What a piece makes of a row: the highest score, the sum of the weights relative to it, and from this float on the
-/// values weighted so.
+/// What a piece makes of a row: the highest score (in units of ln 2), the sum of the weights relative to it, and from
+/// this float on the values weighted so.
 inline constexpr int kPieceValues = 16;
 /// How elements are stored; the index of the kernel arrays below. The order is that of ops' KvType.
 inline constexpr int kKvFormats = 3;  // float32, bfloat16, int8 with one float scale per token

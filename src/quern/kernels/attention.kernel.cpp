@@ -55,6 +55,7 @@ template <int R, bool kKeep, typename T>
 void score_rows(const float* const* q, const T* keys, int width, float* scores, float* keep, Ahead ahead) {
   constexpr int V = key_vectors(R);
   for (int t = 0; t < kBlock; t += V * kLanes) {
+    float* const kept = kKeep ? keep + t : nullptr;
     F32x16 acc[R][V];
 #pragma GCC unroll 8
     for (int r = 0; r < R; ++r)
@@ -65,15 +66,15 @@ void score_rows(const float* const* q, const T* keys, int width, float* scores, 
       int d = 0;
       for (; d + 2 <= width; d += 2, column += 2 * kBlock) {
         if (t == 0) fetch(ahead);
-        score_step<R, 0, kKeep>(q, d, column, acc, keep + t);
-        score_step<R, 1, kKeep>(q, d + 1, column, acc, keep + t);
+        score_step<R, 0, kKeep>(q, d, column, acc, kept);
+        score_step<R, 1, kKeep>(q, d + 1, column, acc, kept);
       }
-      if (d < width) score_step<R, 0, kKeep>(q, d, column, acc, keep + t);
+      if (d < width) score_step<R, 0, kKeep>(q, d, column, acc, kept);
     } else {
       const T* column = keys + t;
       for (int d = 0; d < width; ++d, column += kBlock) {
         if (t == 0) fetch(ahead);
-        score_step<R, 0, kKeep>(q, d, column, acc, keep + t);
+        score_step<R, 0, kKeep>(q, d, column, acc, kept);
       }
     }
 #pragma GCC unroll 8
@@ -209,7 +210,7 @@ void score_all(const Rows& rows, RowRange range, const T* keys, int width, float
     const float* const* q = rows.q + r;
     float* const scores = p + r * kBlock;
     if (r > range.low && wide)
-      return score<false>(n, q, const_cast<const float*>(wide), width, scores, nullptr, Ahead{});
+      return score<false>(n, q, static_cast<const float*>(wide), width, scores, nullptr, Ahead{});
     const Ahead share = r == range.low ? ahead : Ahead{};
     if (wide)
       score<true>(n, q, keys, width, scores, wide, share);
@@ -264,13 +265,14 @@ void mix_all(Rows& rows, RowRange range, const BlockValues<T>& block, float* wid
   const BlockValues<float> widened = {wide, block.width, block.start, block.window, block.p};
   bool ready = false;
   for_each_group(range, [&](int r, int n) {
-    const Ahead share = r == range.low ? ahead : Ahead{};
+    Ahead share = r == range.low ? ahead : Ahead{};
     if (!wide) return mix_group<false>(rows, r, n, block, nullptr, share);
     if (!ready) {
       ready = true;
       const Seen oldest = block.seen_by(rows, r), newest = block.seen_by(rows, r + n - 1);
       if (newest.first == 0 && oldest.last == kBlock) return mix_group<true>(rows, r, n, block, wide, share);
       widen_values(block.values, block.width, wide);
+      if (kPaired<T>) share.step_bytes = (share.step_bytes / 64 + 1) / 2 * 64;  // floats take a step for each token
     }
     mix_group<false>(rows, r, n, widened, nullptr, share);
   });

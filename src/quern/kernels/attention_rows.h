@@ -251,6 +251,7 @@ void soften(Rows& rows, RowRange range, const BlockScores& block, P* weights) {
     if (visible.first > 0 || visible.last < kBlock)
 #pragma GCC unroll 4
       for (int j = 0; j < V; ++j) x[j] = within(j, visible.first, visible.last, x[j], kMinusInfinity);
+    // A score that is no number may be lost here, and others then be above it: its own weight makes the mass NaN.
     const float highest = max(max(max(x[0], x[1]), max(x[2], x[3])));
     const float before = rows.highest[r], top = highest > before ? highest : before;
 #pragma GCC unroll 4

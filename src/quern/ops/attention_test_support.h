@@ -167,9 +167,10 @@ inline Reference reference(const TestSequence& s, int64_t token, int q_head, con
 }
 
 /// Errors of a float computation, u = 2^-24. A score is a sum of n products, off by about sqrt(n) independent roundings
-/// of partial sums of about sqrt(n) products: u Σ|q k|. A weight is off by that, the exponential's 2e-7 = 4u and a few
-/// roundings; the output by the weights' error times the values. Twice that, for the worst of many. With weights
-/// rounded to bfloat16, off by 2^-9 of themselves, their mean of the values is off by at most twice that.
+/// of partial sums of about sqrt(n) products: u Σ|q k|. A weight is off by that, by two
+/// roundings of the score (log2 e as a float, and its product with the scale), by the power's 1e-7 = 2u and a few more;
+/// the output by the weights' error times the values. Twice that, for the worst of many. With weights rounded to
+/// bfloat16, off by 2^-9 of themselves, their mean of the values is off by at most twice that.
 inline double tolerance(const Reference& r, AttentionForm form) {
   return r.value_size * (2 * 0x1p-24 * (r.score_size + 8) + (form == AttentionForm::bf16 ? 0x1p-8 : 0));
 }

@@ -120,7 +120,7 @@ class Activations {
   /// Makes groups of the only row that this worker set last: each has that as its slot, or none. Nothing is computed.
   void repeat_in_groups(const Worker& worker, std::span<const int> begins);
 
-  /// The inputs as this worker set them last, before rounding.
+  /// The inputs as this worker set them last, before rounding; null after `set_columns`.
   const float* floats(const Worker& worker) const { return views_[worker.index()].x; }
 
  private:
@@ -147,7 +147,7 @@ class Activations {
   void round(InputForm form, const float* x, int64_t columns, const Tile& tile, int token, int64_t first, int64_t count,
              const Packed& to) const;
   void round_tile(const float* x, int64_t columns, InputForms forms, const Tile& tile, const Packed& to) const;
-  /// Rounds columns first .. last - 1 of rows begin .. end - 1 of x, which are tiles of their own.
+  /// Rounds the part's columns of rows begin .. end - 1, which are tiles of their own.
   void round_columns(const ColumnPart& part, int64_t columns, InputForms forms, int64_t begin, int64_t end) const;
 
   const KernelTable& kernels_;

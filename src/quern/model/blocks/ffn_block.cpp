@@ -54,15 +54,17 @@ void FfnBlock::inner_rows(const Worker& worker, Step& step, int64_t first, int64
   }
 }
 
-/// Computes and rounds the rows of panels first .. last - 1, whole pieces.
-void FfnBlock::rounded_rows(const Worker& worker, Step& step, int64_t first, int64_t last, const Inner& memory) const {
+/// Computes and rounds the rows of panels first .. last - 1, whole pieces. Their floats go to `gate` and `up`, one run
+/// over the other.
+void FfnBlock::rounded_rows(const Worker& worker, Step& step, int64_t first, int64_t last, float* gate,
+                            float* up) const {
   const int64_t most = run_panels(step.tokens);
   for (int64_t run = first; run < last; run += most) {
     const int64_t end = std::min(run + most, last), row = run * kPanelRows;
     const int64_t rows = std::min(end * kPanelRows, spec_.n_ff) - row;
-    inner_rows(worker, step, run, end, {memory.gate, memory.up, rows});
+    inner_rows(worker, step, run, end, {gate, up, rows});
     worker.phase(Phase::rounding);
-    step.inner.set_columns(worker, step.tokens, spec_.n_ff, down_.inputs(), {memory.gate, rows, row, row + rows});
+    step.inner.set_columns(worker, step.tokens, spec_.n_ff, down_.inputs(), {gate, rows, row, row + rows});
   }
 }
 
@@ -80,14 +82,15 @@ void FfnBlock::run(const Worker& worker, Step& step) const {
   if (forms.any() && worker.shares_fairly(pieces)) {
     step.inner.set_columns(worker, tokens, n_ff, forms, {});  // who gets no rows multiplies all the same
     // Once rounded, floats are not read: all go where the first ones are, which stay in cache.
-    Inner memory = {};
+    float *own_gate = nullptr, *own_up = nullptr;
     int64_t room = 0;  // in panels
     worker.work_through(panels, kPiecePanels, kRunPanels, [&](int64_t begin, int64_t end) {
       if (std::min(run_panels(tokens), end - begin) > room) {
         room = end - begin;
-        memory = {gate + begin * kPanelRows * tokens, up + begin * kPanelRows * tokens, 0};
+        own_gate = gate + begin * kPanelRows * tokens;
+        own_up = up + begin * kPanelRows * tokens;
       }
-      rounded_rows(worker, step, begin, end, memory);
+      rounded_rows(worker, step, begin, end, own_gate, own_up);
     });
   } else {
     worker.work_through(panels, 2, kRunPanels, [&](int64_t begin, int64_t end) {

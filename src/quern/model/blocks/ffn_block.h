@@ -38,9 +38,8 @@ class FfnBlock {
     float *gate, *up;
     int64_t stride;
   };
-  void inner_rows(const Worker& worker, Step& step, int64_t first_panel, int64_t last_panel, const Inner& out) const;
-  void rounded_rows(const Worker& worker, Step& step, int64_t first_panel, int64_t last_panel,
-                    const Inner& memory) const;
+  void inner_rows(const Worker& worker, Step& step, int64_t first, int64_t last, const Inner& out) const;
+  void rounded_rows(const Worker& worker, Step& step, int64_t first, int64_t last, float* gate, float* up) const;
 
   FfnSpec spec_;
   std::vector<float> norm_, gate_bias_, up_bias_, down_bias_;

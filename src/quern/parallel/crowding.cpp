@@ -4,6 +4,8 @@
 #include <sys/resource.h>
 #include <time.h>
 
+#include <algorithm>
+
 namespace quern {
 namespace {
 
@@ -18,24 +20,28 @@ constexpr double kCrowded = 0.08, kQuiet = 0.04;
 Crowding::Spent Crowding::Spent::read() {
   rusage usage{};
   getrusage(RUSAGE_THREAD, &usage);
+  return {Clock::now(), read_running(), usage.ru_nivcsw};
+}
+
+Crowding::Duration Crowding::Spent::read_running() {
   timespec running{};
   clock_gettime(CLOCK_THREAD_CPUTIME_ID, &running);
-  return {Clock::now(), std::chrono::seconds(running.tv_sec) + std::chrono::nanoseconds(running.tv_nsec),
-          usage.ru_nivcsw};
+  return std::chrono::seconds(running.tv_sec) + std::chrono::nanoseconds(running.tv_nsec);
 }
 
 bool Crowding::note_is_due(int worker, Clock::time_point now) const { return now - workers_[worker].last.now >= kSpan; }
 
 void Crowding::note(int worker, const Spent& spent) {
-  Worker& w = workers_[worker];
+  Track& w = workers_[worker];
   const Duration wall = spent.now - w.last.now;
   w.wall += wall;
-  w.lost += wall - (spent.running - w.last.running) - w.asleep;
+  w.lost += std::max(Duration(0), wall - (spent.running - w.last.running) - w.asleep);
   w.preempted = w.preempted || spent.preempted > w.last.preempted;
   w.last = spent;
   w.asleep = {};
   if (w.wall < kSpan) return;
-  // Time that went without a preemption was taken from under the system: nobody here waits for the processor.
+  // Without a preemption the time was taken from under the system, or went into waiting for a disk: nobody here waits
+  // for the processor.
   const double lost = w.preempted ? static_cast<double>(w.lost.count()) / static_cast<double>(w.wall.count()) : 0;
   w.share = (w.share + lost) / 2;
   w.wall = w.lost = {};

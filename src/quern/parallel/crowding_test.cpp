@@ -43,6 +43,7 @@ class Team {
 
 TEST(Crowding, more_threads_than_processors_always_yield) {
   EXPECT_EQ(Crowding(3, 2).patience(), Patience::yield);
+  EXPECT_FALSE(Crowding(3, 2).is_open());
   EXPECT_EQ(Crowding(2, 2).patience(), Patience::spin);
 }
 

@@ -59,10 +59,12 @@ struct Pool::Impl {
   /// Of a worker within a region.
   void wait_past(EventWord& word, uint32_t seen, int index) {
     if (word.spin_past(seen, crowding.patience())) return;
+    if (!crowding.is_open()) return word.sleep_past(seen);
+    if (crowding.note_is_due(index, Crowding::Clock::now())) crowding.note(index, Crowding::Spent::read());
     const auto start = Crowding::Clock::now();
-    if (crowding.note_is_due(index, start)) crowding.note(index, Crowding::Spent::read());
+    const auto running = Crowding::Spent::read_running();
     word.sleep_past(seen);
-    crowding.slept(index, Crowding::Clock::now() - start);
+    crowding.slept(index, Crowding::Clock::now() - start - (Crowding::Spent::read_running() - running));
   }
 
   void barrier(int index) {
@@ -115,10 +117,11 @@ void Pool::work(int index, FunctionRef<void(const Worker&)> fn) {
   const Worker worker(*this, index);
   if (worker.track_) worker.track_->begin(impl_->began);
   Crowding& crowding = impl_->crowding;
-  if (impl_->threads > 1) crowding.begin(index, Crowding::Spent::read());
+  const bool watched = impl_->threads > 1 && crowding.is_open();
+  if (watched) crowding.begin(index, Crowding::Spent::read());
   fn(worker);
   if (worker.track_) worker.track_->stop_working();
-  if (impl_->threads > 1) crowding.note(index, Crowding::Spent::read());
+  if (watched) crowding.note(index, Crowding::Spent::read());
   impl_->barrier(index);
 }
 

@@ -17,6 +17,7 @@ constexpr size_t kMisses = 256;
 /// Of state for tokens yet to come, touched while nothing else is to do. The first touch takes the kernel's time, and
 /// on a virtual machine the host's, up to some milliseconds for each huge page.
 constexpr int64_t kReadyBytes = 32 << 20;
+constexpr size_t kSystemPage = 4096;  // or larger
 
 double seconds() { return std::chrono::duration<double>(std::chrono::steady_clock::now().time_since_epoch()).count(); }
 
@@ -211,20 +212,28 @@ bool Engine::touch_memory() {
   // By the team, as the steps that fill them would.
   pool.run([&](const Worker& worker) {
     const auto [begin, end] = worker.share(std::ssize(pages));
-    for (int64_t i = begin; i < end; ++i) std::ranges::fill(pages[i].bytes(), std::byte{0});
+    for (int64_t i = begin; i < end; ++i)
+      for (size_t at = 0; at < pages[i].bytes().size(); at += kSystemPage) pages[i].bytes()[at] = std::byte{0};
   });
   return true;
 }
 
 void Engine::run_steps() {
-  bool busy = false;
+  // Without requests: first tells what became of the last ones, then makes memory ready, then waits.
+  enum class Idle { no, told, ready } idle = Idle::ready;
   while (true) {
     try {
-      if (!take_in(busy)) return;
-      busy = core_->step() || touch_memory();
+      if (!take_in(idle != Idle::ready)) return;
+      if (core_->step()) {
+        idle = Idle::no;
+      } else if (idle == Idle::told && touch_memory()) {
+        continue;
+      } else {
+        idle = idle == Idle::no ? Idle::told : Idle::ready;
+      }
     } catch (const std::bad_alloc&) {
       core_->fail_all(no_memory());
-      busy = false;
+      idle = Idle::ready;
     }
   }
 }

@@ -92,7 +92,7 @@ class Engine {
   int64_t waiting() const;  // under mutex_
   void work();
   void run_steps();
-  /// Makes some memory ready for tokens yet to come, where that is little; false: enough is.
+  /// Makes some memory ready for tokens yet to come; false: enough is, or there is no more.
   bool touch_memory();
   void end_rest(const Error& reason);
   void fail(std::string_view what) noexcept;

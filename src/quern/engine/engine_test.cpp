@@ -122,6 +122,19 @@ TEST_F(EngineTest, a_cancelled_request_ends_soon_and_holds_nothing) {
   EXPECT_EQ(engine_->facts().pages_active, 0);
 }
 
+TEST_F(EngineTest, memory_is_made_ready_once_a_request_has_ended) {
+  EXPECT_EQ(engine_->facts().state_bytes, 0);
+  EXPECT_FALSE(submit(request(9))->wait().error);
+  constexpr int64_t kEnough = 24 << 20;
+  for (int i = 0; i < 1000 && engine_->facts().state_bytes < kEnough; ++i)
+    std::this_thread::sleep_for(std::chrono::milliseconds(10));
+  const EngineFacts facts = engine_->facts();
+  EXPECT_GE(facts.state_bytes, std::min(kEnough, facts.state_limit_bytes / 10));
+  EXPECT_LE(facts.state_bytes, facts.state_limit_bytes);
+  EXPECT_EQ(facts.pages_active, 0);
+  EXPECT_FALSE(submit(request(100))->wait().error);
+}
+
 TEST_F(EngineTest, a_stopped_engine_ends_everybody_with_the_reason) {
   const auto running = submit(request(20, kEndless));
   running->wait_for_a_token();

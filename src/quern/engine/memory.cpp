@@ -134,7 +134,8 @@ Result<ContextPlan> plan_context(const ModelInfo& info, std::span<const StateIte
 
 int64_t shared_state_bytes(const Model& model, KvType kv, const ContextPlan& plan, int64_t room, int sequences,
                            bool whole) {
-  // Pages take memory when they are first written: what nobody uses costs nothing.
+  // Pages take memory when they are first written: what nobody uses costs nothing but the little that an engine keeps
+  // ready.
   constexpr int64_t kPrefixes = int64_t{4} << 30;
   const int64_t free = room - scratch_bytes(model.info());
   const int64_t wanted = sequences * state_bytes(model.state(), kv, plan.tokens, kStepTokens) + kPrefixes;

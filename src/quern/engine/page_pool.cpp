@@ -77,15 +77,19 @@ Result<PageRef> PagePool::get() {
 }
 
 PageRef PagePool::untouched() {
-  if (page_bytes_ > budget_.limit() - budget_.used() || !budget_.take(page_bytes_)) return {};
+  if (page_bytes_ > budget_.room() || !budget_.take(page_bytes_)) return {};
   return fill_slot();
 }
 
 PageRef PagePool::fill_slot() {
-  if (empty_.empty() && !add_slot()) {
+  bool room = !empty_.empty();
+  try {
+    room = room || add_slot();
+  } catch (...) {
     budget_.give(page_bytes_);
-    return {};
+    throw;
   }
+  if (!room) return budget_.give(page_bytes_), PageRef();
   const int index = empty_.back();
   empty_.pop_back();
   slots_[index].refs = 1;
@@ -93,21 +97,24 @@ PageRef PagePool::fill_slot() {
 }
 
 bool PagePool::add_slot() {
+  // All that may throw comes first: half a slot would be lost.
+  const size_t slots = slots_.size() + 1;
+  if (slots > slots_.capacity()) slots_.reserve(2 * slots);
+  free_.reserve(slots_.capacity());  // giving back allocates nothing
+  empty_.reserve(slots_.capacity());
   const int64_t stride = (page_bytes_ + 63) / 64 * 64;
   if (rest_pages_ == 0) {
     // Whole huge pages: a mapping that fills none has none.
     const int64_t bytes = (kFewestPages * stride + kHugePage - 1) / kHugePage * kHugePage;
     std::shared_ptr<std::byte> slab = map_huge_pages(bytes);
     if (!slab) return false;
-    rest_pages_ = bytes / stride;
+    slabs_.push_back(slab);
     rest_ = slab.get();
-    slabs_.push_back(std::move(slab));
+    rest_pages_ = bytes / stride;
   }
   slots_.push_back({rest_, 0});
   rest_ += stride;
   --rest_pages_;
-  free_.reserve(slots_.capacity());  // giving back allocates nothing
-  empty_.reserve(slots_.capacity());
   empty_.push_back(static_cast<int>(slots_.size()) - 1);
   return true;
 }

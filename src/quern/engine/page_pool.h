@@ -17,6 +17,7 @@ class PagePool;
 class MemoryBudget {
  public:
   explicit MemoryBudget(int64_t limit) : limit_(limit) {}
+  int64_t room() const { return limit_ - used_; }
   /// False if it would go beyond the limit even after every pool gave its idle pages back.
   bool take(int64_t bytes);
   void give(int64_t bytes) { used_ -= bytes; }
@@ -55,7 +56,7 @@ class PageRef {
 /// Pages of one size, 64-byte aligned, their content undefined. They lie side by side on huge pages, and a new one is
 /// not touched: its memory comes from the worker that first writes to it, not all from the engine's thread beforehand.
 /// Freed pages are kept for the next `get`, until another pool of the same budget needs the room. The budget counts
-/// pages; the last huge page of a pool may hold room for more. Engine thread only; outlives its PageRefs.
+/// pages, not what is left at the end of a slab, less than a page. Engine thread only; outlives its PageRefs.
 class PagePool {
  public:
   PagePool(int64_t page_bytes, MemoryBudget& budget);
@@ -65,7 +66,7 @@ class PagePool {
 
   /// out_of_memory when the budget is spent.
   Result<PageRef> get();
-  /// A page that was never touched, however many idle ones there are; null where the budget has no room left.
+  /// A page without memory, however many idle ones there are; null where the budget has no room left.
   PageRef untouched();
   /// A page of its own with the same content.
   Result<PageRef> copy(const PageRef& page);
@@ -74,7 +75,7 @@ class PagePool {
   void trim();
 
   int64_t page_bytes() const { return page_bytes_; }
-  /// Touched pages that wait for `get`.
+  /// Pages that wait for `get`.
   int64_t idle() const { return std::ssize(free_); }
   int64_t in_use() const { return static_cast<int64_t>(slots_.size() - free_.size() - empty_.size()); }
 

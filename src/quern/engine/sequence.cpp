@@ -32,19 +32,25 @@ KvLayout StateStore::layout(int item) const {
 }
 
 std::vector<PageRef> StateStore::to_be_touched(int64_t bytes, int64_t at_once) {
-  int64_t block = 0;  // of 64 tokens
+  // Where room is short it is worth more as room: what lies ready in one pool would go again for another.
+  bytes = std::min(bytes, budget_.limit() / 8);
+  int64_t block = 0;                    // of 64 tokens
+  std::map<int64_t, int64_t> of_block;  // pages, by their bytes
   for (int i = 0; i < static_cast<int>(items_.size()); ++i)
-    if (keeps_pages(items_[i])) block += pools_of_items_[i]->page_bytes();
-  std::map<PagePool*, int64_t> wanted;
-  for (int i = 0; i < static_cast<int>(items_.size()); ++i)
-    if (keeps_pages(items_[i])) wanted[pools_of_items_[i]] += bytes / block;
+    if (keeps_pages(items_[i])) {
+      block += pools_of_items_[i]->page_bytes();
+      ++of_block[pools_of_items_[i]->page_bytes()];
+    }
   std::vector<PageRef> pages;
-  for (const auto& [pool, count] : wanted)
-    for (int64_t more = count - pool->idle(); more > 0 && at_once > 0; --more, at_once -= pool->page_bytes()) {
-      PageRef page = pool->untouched();
-      if (!page) break;
+  for (const auto& [page_bytes, count] : of_block) {
+    PagePool& pool = *pools_[page_bytes];
+    for (int64_t more = bytes / block * count - pool.idle(); more > 0 && at_once > 0; --more, at_once -= page_bytes) {
+      if (budget_.room() < bytes + page_bytes) return pages;
+      PageRef page = pool.untouched();
+      if (!page) return pages;
       pages.push_back(std::move(page));
     }
+  }
   return pages;
 }
 

@@ -29,7 +29,8 @@ class StateStore {
   MemoryBudget& budget() { return budget_; }
   PagePool* pool(int item) { return pools_of_items_[item]; }
   /// Pages for tokens yet to come that nobody has touched, of `at_once` bytes or so: who has time touches them and lets
-  /// go, and a step need not. Empty where idle pages of about `bytes` are ready, or no room is left.
+  /// go, and a step need not. Empty where idle pages of about `bytes` or an eighth of the budget are ready, or less
+  /// than as much again would be left.
   std::vector<PageRef> to_be_touched(int64_t bytes, int64_t at_once);
   /// Pages held by sequences and checkpoints, over all pools.
   int64_t pages_in_use() const;

@@ -329,14 +329,22 @@ TEST(StateStore, pages_that_were_touched_beforehand_are_the_next_ones) {
 }
 
 TEST(StateStore, pages_are_touched_beforehand_only_where_there_is_room) {
-  StateStore store(kItems, KvType::f32, 20'000);
-  const int64_t page = store.pool(0)->page_bytes();
-  EXPECT_LE(store.to_be_touched(1 << 20, 1 << 20).size() * store.pool(1)->page_bytes(), 20'000u);
-  EXPECT_LE(store.budget().used(), 20'000);
+  constexpr int64_t kBudget = 160'000;
+  StateStore store(kItems, KvType::f32, kBudget);
+  const int64_t page = store.pool(0)->page_bytes(), block = page + store.pool(1)->page_bytes();
+  EXPECT_EQ(store.to_be_touched(1 << 20, 1 << 20).size(), static_cast<size_t>(2 * (kBudget / 8 / block)));
+  EXPECT_EQ(store.budget().used(), kBudget / 8 / block * block);
+
+  // Others need the room: idle pages give way and do not come back.
   std::vector<PageRef> all;
-  for (int64_t used = 0; used + page <= 20'000; used += page)
-    all.push_back(*store.pool(0)->get());  // idle ones give way
-  EXPECT_TRUE(store.to_be_touched(1 << 20, 1 << 20).size() * store.pool(1)->page_bytes() <= 20'000 % page);
+  for (int64_t used = 0; used + page <= kBudget; used += page) {
+    auto one = store.pool(0)->get();
+    ASSERT_TRUE(one);
+    all.push_back(*std::move(one));
+  }
+  EXPECT_TRUE(store.to_be_touched(1 << 20, 1 << 20).empty());
+  all.resize(all.size() / 10 * 9);
+  EXPECT_TRUE(store.to_be_touched(1 << 20, 1 << 20).empty()) << "that little is worth more as room";
 }
 
 // The kernel gives a huge page only to a mapping that fills it.

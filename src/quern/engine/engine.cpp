@@ -206,7 +206,8 @@ bool Engine::touch_memory() {
   std::vector<PageRef> pages;
   try {
     pages = model_->store().to_be_touched(kReadyBytes, kHugePage * pool.size());
-  } catch (const std::bad_alloc&) {  // then there is none to make ready
+  } catch (const std::bad_alloc&) {
+    return false;
   }
   if (pages.empty()) return false;
   // By the team, as the steps that fill them would.

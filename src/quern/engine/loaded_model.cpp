@@ -113,7 +113,7 @@ Status expect_room(const ModelSource& source, Isa isa, const LoadOptions& option
 }
 
 /// Changes with every change of what the same weights and tokens come to: saved state of others is of no use then.
-constexpr int64_t kNumbersVersion = 2;
+constexpr int64_t kNumbersVersion = 3;
 
 /// A key and its value, of a list of texts the first: hyper-parameters tell models apart that have the same weights.
 uint64_t entry_hash(std::string_view key, const gguf::Value& value, uint64_t seed) {

@@ -114,11 +114,18 @@ enum class InputForm : uint8_t { per_32, per_128 };
 inline constexpr int kInputForms = 2;
 constexpr InputForm input_form(Scales s) { return scales_have_super(s) ? InputForm::per_128 : InputForm::per_32; }
 constexpr int input_columns(InputForm f) { return f == InputForm::per_32 ? 32 : 128; }
+/// A sum of products with few columns becomes a float without a conversion where it is added to these bits, those of
+/// 1.5 * 2^23: as a float it is that much too large, exactly, as long as |sum| < 2^22.
+inline constexpr int32_t kBiasBits = 0x4b400000;
+inline constexpr float kBias = 0x1.8p23f;
 /// Bytes of one token and `input_columns` in a tile of T tokens, which holds them in this order:
-///   per_32:  int8 q[T][32]; float d[T]; int32 start[T] = -8 * sum of q; float d_sum[T] = d * sum of q
+///   per_32:  int8 q[T][32]; float d[T]; float bias_d[T] = -kBias * d; float d_sum[T] = d * sum of q;
+///            int32 starts[3][T], kBiasBits less 8, 16 and 128 times the sum of q
 ///   per_128: int8 q[4][T][32]; int16 pairs[T][4], sums of 32 columns; float d[T]; int16 sums[4][T][2], of 16 columns;
-///            int32 starts[4][3][T], -8 times the sums of columns 0 .. 15, 16 .. 31, 0 .. 31
-constexpr int input_bytes(InputForm f) { return f == InputForm::per_32 ? 44 : 204; }
+///            int32 starts[4][3][T], -32 times the sums of columns 0 .. 15 and 16 .. 31, -128 times that of 0 .. 31
+constexpr int input_bytes(InputForm f) { return f == InputForm::per_32 ? 56 : 204; }
+/// Of |q| of 16 columns, per_128: six bits times them, and four bits times twice as many, stay within 16 bits.
+inline constexpr int kMostMagnitude16 = 1023;
 /// No level's tiles are larger.
 inline constexpr int kMostTileTokens = 8;
 
@@ -139,8 +146,9 @@ struct MatmulKernels {
 /// order of Codes::bytes. What the form of the scales has no use for is left as it was.
 struct alignas(64) UnpackedBlock {
   std::byte codes[kSuperGroups][8][kPanelRows * 4];  ///< [group][four columns]
-  float scales[kSuperGroups][2][kPanelRows];         ///< of a group, or of each 16 columns
-  float numbers[2][kPanelRows];                      ///< d and dmin of 256 columns
+  /// Of a group, or of each 16 columns: floats, or integers as `ScaledDot` wants them.
+  std::byte scales[kSuperGroups][2][kPanelRows * 4];
+  float numbers[3][kPanelRows];  ///< d and dmin of 256 columns, -kBias * dmin
   /// Minima: floats of a group; of sub_16_min int16 pairs of its halves; of sub_6_min pairs of two groups each.
   std::byte mins[kSuperGroups][kPanelRows * 4];
 };
@@ -178,8 +186,10 @@ struct FloatMatmulKernels {
 
 struct RoundingKernels {
   /// Rounds `columns` of one token, whole input_columns, into place `token` of a tile of `tokens` (at its first
-  /// column). d = max|x| / 127, q = x * (127 / max|x|) rounded to nearest even; columns that share a d are zero where
-  /// all are below 2^-100; with an infinity or a NaN among them d = NaN. The same bits on every level.
+  /// column). d = L / 127, q = x * (127 / L) rounded to nearest even. L is the largest |x|; per_128 it is 127 / 1015
+  /// times the largest sum of |x| in 16 columns, where that is more, so that kMostMagnitude16 holds. Columns that share
+  /// a d are zero where L is below 2^-100; where it is 2^100 or more, or one is a NaN, d = NaN. per_32 the two last
+  /// bits of d are zero, so that kBias * d is exact. The same bits on every level.
   void (*round[kInputForms])(const float* x, int64_t columns, int tokens, int token, std::byte* tile);
 };
 

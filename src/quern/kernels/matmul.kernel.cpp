@@ -58,7 +58,7 @@ constexpr bool kFourScales = kScalesSteps && S == Scales::sub_6_min;
 
 template <Codes C, Scales S, int T, int R>
 void rows_per_32(const IntegerTile& tile, int first) {
-  constexpr bool kMin = scales_have_min(S);
+  constexpr bool kMin = scales_have_min(S), kZero = !kMin && !codes_are_signed(C);
   constexpr int kChunk = steps_at_once(C, T);
   static_assert(8 % kChunk == 0);
   Reg f[R][T];
@@ -78,8 +78,7 @@ void rows_per_32(const IntegerTile& tile, int first) {
     Dot<C> dot[R][T];
 #pragma GCC unroll 8
     for (int t = 0; t < T; ++t) {
-      IntReg start = int_zero();
-      if constexpr (!kMin && !codes_are_signed(C)) start = int_left(input_word(inputs + 36 * T + 4 * t), kZeroShift<C>);
+      const IntReg start = start_per_32<C, kZero, T>(inputs, t, masks);
 #pragma GCC unroll 4
       for (int r = 0; r < R; ++r) dot[r][t].begin(start);
     }
@@ -101,18 +100,23 @@ void rows_per_32(const IntegerTile& tile, int first) {
           for (int r = 0; r < R; ++r) dot[r][t].add(begin + i, c[r][i], q, 8);
         }
     }
+    Reg scales[R], mins[R];
 #pragma GCC unroll 4
     for (int r = 0; r < R; ++r) {
-      const Reg scale = group_scale<S>(rows[r]);
-#pragma GCC unroll 8
-      for (int t = 0; t < T; ++t)
-        f[r][t] = reg_fma(to_floats(dot[r][t].sum), reg_mul(scale, input_float(inputs + 32 * T + 4 * t)), f[r][t]);
-      if constexpr (kMin) {
-        const Reg min = rows[r].half(kPanelRows * 2);
-#pragma GCC unroll 8
-        for (int t = 0; t < T; ++t) f[r][t] = reg_fma(min, input_float(inputs + 40 * T + 4 * t), f[r][t]);
-      }
+      scales[r] = group_scale<S>(rows[r]);
+      if constexpr (kMin) mins[r] = rows[r].half(kPanelRows * 2);
       rows[r].at += block_bytes(C, S);
+    }
+    // Tokens outside: what all rows read of one is in a register for a short time only.
+#pragma GCC unroll 8
+    for (int t = 0; t < T; ++t) {
+      const std::byte* const at = inputs + 4 * t;
+      const Reg d = input_float(at + kScale32At * T), bias_d = input_float(at + kBias32At * T);
+#pragma GCC unroll 4
+      for (int r = 0; r < R; ++r) {
+        f[r][t] = reg_fma(unbiased(dot[r][t].sum, d, bias_d), scales[r], f[r][t]);
+        if constexpr (kMin) f[r][t] = reg_fma(mins[r], input_float(at + kSum32At * T), f[r][t]);
+      }
     }
     inputs += input_bytes(InputForm::per_32) * T;
   }
@@ -128,8 +132,10 @@ void rows_per_32(const IntegerTile& tile, int first) {
 /// begins the 128 columns, `quarter` of them this is; `scales` are those of these columns where four come at once.
 template <Codes C, Scales S, int T, int R>
 QUERN_INLINE void add_group(const Rows* rows, int g, const std::byte* inputs, int quarter, IntReg table,
-                            const IntReg (&scales)[R][4], Total (&total)[R][T], IntReg (&mins)[R][T]) {
-  constexpr int kHalves = scales_are_per_16(S) ? 2 : 1, kSteps = 8 / kHalves, kChunk = steps_at_once(C, T);
+                            const IntReg (&scales)[R][4], typename ScaledDot<C>::Total (&total)[R][T],
+                            IntReg (&mins)[R][T]) {
+  constexpr int kHalves = scales_are_per_16(S) ? 2 : 1;
+  constexpr int kSteps = 8 / kHalves, kChunk = steps_at_once(C, T);
   static_assert(kSteps % kChunk == 0);
   constexpr bool kMin = scales_have_min(S), kZero = !kMin && !codes_are_signed(C);
 #pragma GCC unroll 4
@@ -158,10 +164,7 @@ QUERN_INLINE void add_group(const Rows* rows, int g, const std::byte* inputs, in
 #pragma GCC unroll 8
     for (int t = 0; t < T; ++t) {
       IntReg start = int_zero();
-      if constexpr (kZero && !kScalesSteps) {
-        const int which = quarter * 3 + (kHalves == 2 ? h : 2);
-        start = int_left(input_word(inputs + (kStartsAt + 4 * which) * T + 4 * t), kZeroShift<C>);
-      }
+      if constexpr (kZero && !kScalesSteps) start = start_per_128<C, S, T>(inputs, quarter, h, t);
 #pragma GCC unroll 4
       for (int r = 0; r < R; ++r) dot[r][t].begin(start);
     }
@@ -185,9 +188,9 @@ QUERN_INLINE void add_group(const Rows* rows, int g, const std::byte* inputs, in
     if constexpr (!kScalesSteps)
 #pragma GCC unroll 4
       for (int r = 0; r < R; ++r) {
-        const IntReg scale = sub_scale<S>(rows[r], g, h, masks);
+        const IntReg weight = ScaledDot<C>::weight(sub_scale<S>(rows[r], g, h, masks), int_words(masks.half));
 #pragma GCC unroll 8
-        for (int t = 0; t < T; ++t) dot[r][t].end(total[r][t], scale);
+        for (int t = 0; t < T; ++t) dot[r][t].end(total[r][t], weight);
       }
   }
   const std::byte* sums = inputs + (kSumsAt + 4 * quarter) * T;
@@ -202,7 +205,7 @@ QUERN_INLINE void add_group(const Rows* rows, int g, const std::byte* inputs, in
 #pragma GCC unroll 4
     for (int r = 0; r < R; ++r) {
       const auto minus_zero = [&](int h) __attribute__((always_inline)) {
-        return int_sub(int_zero(), int_left(sub_scale<S>(rows[r], g, h, masks), 3 + kZeroShift<C>));
+        return int_sub(int_zero(), int_left(sub_scale<S>(rows[r], g, h, masks), kZeroBits<C>));
       };
       const IntReg weights = pair_of(minus_zero(0), minus_zero(kHalves - 1), masks);
 #pragma GCC unroll 8
@@ -227,14 +230,14 @@ void rows_per_128(const IntegerTile& tile, int first) {
   for (int r = 0; r < R; ++r) rows[r] = {tile.panel + (first + r) / kParts * tile.panel_bytes, (first + r) % kParts};
   const std::byte* inputs = tile.inputs;
   for (int64_t half = 0; half < tile.groups / 4; ++half) {
-    Total total[R][T];
+    typename ScaledDot<C>::Total total[R][T];
     IntReg mins[R][T];
 #pragma GCC unroll 4
     for (int r = 0; r < R; ++r)
 #pragma GCC unroll 8
       for (int t = 0; t < T; ++t) {
-        total[r][t] = total_zero();
-        mins[r][t] = int_zero();
+        total[r][t] = ScaledDot<C>::zero();
+        mins[r][t] = kMin ? int_words(fresh_masks().bias) : int_zero();
       }
     const int first_group = half % 2 * 4;
     IntReg scales[R][4];
@@ -256,9 +259,14 @@ void rows_per_128(const IntegerTile& tile, int first) {
     for (int r = 0; r < R; ++r) {
       const Masks& masks = fresh_masks();
       const Reg number = rows[r].half(0);
+      Reg min_number = reg_set(0), bias_min = reg_set(0);
+      if constexpr (kMin) {
+        min_number = rows[r].half(kPanelRows * 2);
+        bias_min = reg_mul(min_number, reg_set(masks.minus_bias));
+      }
 #pragma GCC unroll 8
       for (int t = 0; t < T; ++t) {
-        Reg sum = reg_mul(number, to_floats(total[r][t]));
+        Reg sum;
         if constexpr (kMin) {
           if constexpr (S == Scales::sub_6_min) {
 #pragma GCC unroll 2
@@ -266,7 +274,9 @@ void rows_per_128(const IntegerTile& tile, int first) {
               mins[r][t] = add_pair_products(mins[r][t], min_pair(rows[r], first_group / 2 + i, masks),
                                              input_word(inputs + kPairsAt * T + 8 * t + 4 * i));
           }
-          sum = reg_fma(rows[r].half(kPanelRows * 2), to_floats(mins[r][t]), sum);
+          sum = reg_fma(number, to_floats(total[r][t]), unbiased(mins[r][t], min_number, bias_min));
+        } else {
+          sum = reg_mul(number, to_floats(total[r][t]));
         }
         reg_store(f[r][t], reg_fma(sum, input_float(inputs + kScaleAt * T + 4 * t), reg_load(f[r][t])));
       }

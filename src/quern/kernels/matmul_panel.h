@@ -42,6 +42,8 @@ QUERN_INLINE void fetch_ahead(const Rows& rows, int bytes) {
 struct Masks {
   int32_t low_nibbles = 0x0f0f0f0f, bit_4 = 0x10101010, bits_45 = 0x30303030;                               // of bytes
   int32_t low_4 = 15, bits_4_5 = 0x30, half = 0xffff, half_low_4 = 0x000f000f, half_bits_4_5 = 0x00300030;  // of lanes
+  int32_t bias = kBiasBits;
+  float minus_bias = -kBias;
 };
 constexpr Masks kMasks;
 QUERN_INLINE const Masks& fresh_masks() {
@@ -81,12 +83,32 @@ QUERN_INLINE Reg input_float(const std::byte* p) {
 
 constexpr bool codes_are_signed(Codes c) { return kSignedWide && (c == Codes::bytes || c == Codes::wide_table); }
 
-/// Inputs come with -8 times their sums.
+/// codes_zero as a power of two.
 template <Codes C>
-constexpr int kZeroShift = codes_zero(C) == 8    ? 0
-                           : codes_zero(C) == 16 ? 1
-                           : codes_zero(C) == 32 ? 2
-                                                 : 4;
+constexpr int kZeroBits = codes_zero(C) == 8    ? 3
+                          : codes_zero(C) == 16 ? 4
+                          : codes_zero(C) == 32 ? 5
+                                                : 7;
+
+// Where the parts of 32 columns of inputs begin, times the tokens of the tile.
+constexpr int kScale32At = 32, kBias32At = 36, kSum32At = 40, kStarts32At = 44;
+
+/// What the sum of 32 columns and the `t`-th of T tokens begins at: the bias, and what makes up for the zero of codes.
+template <Codes C, bool Zero, int T>
+QUERN_INLINE IntReg start_per_32(const std::byte* inputs, int t, const Masks& masks) {
+  if constexpr (!Zero) return int_words(masks.bias);
+  constexpr int kWhich = codes_zero(C) == 8 ? 0 : codes_zero(C) == 16 ? 1 : 2;
+  return input_word(inputs + (kStarts32At + 4 * kWhich) * T + 4 * t);
+}
+
+/// sum * d of a sum that began at kBiasBits; exact but for the rounding of the product. bias_d = -kBias * d.
+QUERN_INLINE Reg unbiased(IntReg sum, Reg d, [[maybe_unused]] Reg bias_d) {
+#if defined(QUERN_ISA_x86_64_v2)  // no fused product
+  return reg_mul(reg_sub(as_floats(sum), reg_set(kBias)), d);
+#else
+  return reg_fma(as_floats(sum), d, bias_d);
+#endif
+}
 
 template <Scales S>
 QUERN_INLINE Reg group_scale(const Rows& rows) {
@@ -155,6 +177,16 @@ QUERN_INLINE IntReg min_halves(const Rows& rows, int g, const Masks& masks) {
 
 // Where the parts of 128 columns of inputs begin, times the tokens of the tile.
 constexpr int kPairsAt = 128, kScaleAt = 136, kSumsAt = 140, kStartsAt = 156;
+
+/// What the sum of a group begins at, or of its h-th half where there are two: what makes up for the zero of codes.
+template <Codes C, Scales S, int T>
+QUERN_INLINE IntReg start_per_128(const std::byte* inputs, int quarter, int h, int t) {
+  const int which = quarter * 3 + (scales_are_per_16(S) ? h : 2);
+  const IntReg start = input_word(inputs + (kStartsAt + 4 * which) * T + 4 * t);
+  constexpr int kTimes = scales_are_per_16(S) ? 32 : 128;
+  static_assert(codes_zero(C) == kTimes || (codes_zero(C) == 8 && kTimes == 32));
+  return codes_zero(C) == kTimes ? start : int_quarter(start);
+}
 
 /// Calls add<codes, scales> for what the files of quant/ have; nothing here depends on which they are.
 template <typename Add>

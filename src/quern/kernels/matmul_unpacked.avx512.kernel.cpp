@@ -32,20 +32,24 @@ void unpack(const std::byte* columns, int groups, const uint8_t* table16, Unpack
   const Masks& masks = fresh_masks();
   if constexpr (scales_have_super(S)) {
     reg_store(to.numbers[0], rows.half(0));
-    if constexpr (scales_have_min(S)) reg_store(to.numbers[1], rows.half(kPanelRows * 2));
+    if constexpr (scales_have_min(S)) {
+      const Reg min = rows.half(kPanelRows * 2);
+      reg_store(to.numbers[1], min);
+      reg_store(to.numbers[2], reg_mul(min, reg_set(-kBias)));
+    }
   }
   for (int g = 0; g < groups; ++g) {
     constexpr int kBytes = block_bytes(C, S) / block_groups(S);
     fetch_ahead<Fetch::second_cache>({columns + g * kBytes, 0}, kBytes);
     if constexpr (scales_have_super(S)) {
       for (int h = 0; h < (scales_are_per_16(S) ? 2 : 1); ++h)
-        reg_store(to.scales[g][h], to_floats(sub_scale<S>(rows, g, h, masks)));
+        store(to.scales[g][h], ScaledDot<C>::weight(sub_scale<S>(rows, g, h, masks), int_words(masks.half)));
       if constexpr (S == Scales::sub_16_min) store(to.mins[g], min_halves(rows, g, masks));
       if constexpr (S == Scales::sub_6_min)
         if (g % 2 == 0) store(to.mins[g / 2], min_pair(rows, g / 2, masks));
     } else {
-      reg_store(to.scales[g][0], group_scale<S>(rows));
-      if constexpr (scales_have_min(S)) _mm512_store_ps(to.mins[g], rows.half(kPanelRows * 2));
+      store(to.scales[g][0], as_integers(group_scale<S>(rows)));
+      if constexpr (scales_have_min(S)) store(to.mins[g], as_integers(rows.half(kPanelRows * 2)));
     }
     const int codes = scale_bytes(S) + (scales_have_super(S) ? g * code_bytes(C) : 0);
 #pragma GCC unroll 8
@@ -56,10 +60,10 @@ void unpack(const std::byte* columns, int groups, const uint8_t* table16, Unpack
 
 // ---- Tiles.
 
-/// sums += codes * inputs, `steps` of four columns from `first` on.
-template <int T, int P>
+/// dots += codes * inputs, `steps` of four columns from `first` on.
+template <typename D, int T, int P>
 QUERN_INLINE void add_products(const UnpackedBlock* blocks, int g, int first, int steps, const std::byte* inputs,
-                               IntReg (&sums)[P][T]) {
+                               D (&dots)[P][T]) {
 #pragma GCC unroll 8
   for (int step = first; step < first + steps; ++step) {
     IntReg codes[P];
@@ -69,7 +73,7 @@ QUERN_INLINE void add_products(const UnpackedBlock* blocks, int g, int first, in
     for (int t = 0; t < T; ++t) {
       const IntReg q = input_word(inputs + 32 * t + 4 * step);
 #pragma GCC unroll 2
-      for (int p = 0; p < P; ++p) sums[p][t] = add_dot(sums[p][t], codes[p], q);
+      for (int p = 0; p < P; ++p) dots[p][t].sum = add_dot(dots[p][t].sum, codes[p], q);
     }
   }
 }
@@ -92,25 +96,28 @@ void columns_per_32(const UnpackedTile& tile, int first) {
     for (int t = 0; t < T; ++t) f[p][t] = reg_load(sums + (p * T + t) * kPanelRows);
   const std::byte *inputs = tile.inputs, *next = tile.next;
   for (int g = 0; g < tile.groups; ++g) {
-    IntReg dot[P][T];
+    Dot<C> dot[P][T];
 #pragma GCC unroll 8
     for (int t = 0; t < T; ++t) {
-      const IntReg start = kMin ? int_zero() : int_left(input_word(inputs + 36 * T + 4 * t), kZeroShift<C>);
+      const IntReg start = start_per_32<C, !kMin, T>(inputs, t, fresh_masks());
 #pragma GCC unroll 2
-      for (int p = 0; p < P; ++p) dot[p][t] = start;
+      for (int p = 0; p < P; ++p) dot[p][t].begin(start);
     }
     fetch_next(next, input_bytes(InputForm::per_32) * T);
-    add_products<T, P>(blocks, g, 0, 8, inputs, dot);
+    add_products(blocks, g, 0, 8, inputs, dot);
+    // Tokens outside: what both panels read of one is in a register for a short time only.
+#pragma GCC unroll 8
+    for (int t = 0; t < T; ++t) {
+      const std::byte* const at = inputs + 4 * t;
+      const Reg d = input_float(at + kScale32At * T), bias_d = input_float(at + kBias32At * T);
 #pragma GCC unroll 2
-    for (int p = 0; p < P; ++p) {
-      const Reg scale = reg_load(blocks[p].scales[g][0]);
-#pragma GCC unroll 8
-      for (int t = 0; t < T; ++t)
-        f[p][t] = reg_fma(to_floats(dot[p][t]), reg_mul(scale, input_float(inputs + 32 * T + 4 * t)), f[p][t]);
-      if constexpr (kMin) {
-        const Reg min = as_floats(int_load(blocks[p].mins[g]));
-#pragma GCC unroll 8
-        for (int t = 0; t < T; ++t) f[p][t] = reg_fma(min, input_float(inputs + 40 * T + 4 * t), f[p][t]);
+      for (int p = 0; p < P; ++p) {
+        const Reg scale = as_floats(int_load(blocks[p].scales[g][0]));
+        f[p][t] = reg_fma(unbiased(dot[p][t].sum, d, bias_d), scale, f[p][t]);
+        if constexpr (kMin) {
+          const Reg min = as_floats(int_load(blocks[p].mins[g]));
+          f[p][t] = reg_fma(min, input_float(at + kSum32At * T), f[p][t]);
+        }
       }
     }
     inputs += input_bytes(InputForm::per_32) * T;
@@ -129,35 +136,34 @@ void columns_per_128(const UnpackedTile& tile, int first) {
   float* const sums = tile.sums + first * T * kPanelRows;
   const std::byte *inputs = tile.inputs, *next = tile.next;
   for (int first_group = 0; first_group < tile.groups; first_group += 4) {
-    Total total[P][T];
+    typename ScaledDot<C>::Total total[P][T];
     IntReg mins[P][T];
 #pragma GCC unroll 2
     for (int p = 0; p < P; ++p)
 #pragma GCC unroll 8
       for (int t = 0; t < T; ++t) {
-        total[p][t] = total_zero();
-        mins[p][t] = int_zero();
+        total[p][t] = ScaledDot<C>::zero();
+        mins[p][t] = kMin ? int_words(fresh_masks().bias) : int_zero();
       }
     for (int quarter = 0; quarter < 4; ++quarter) {
       const int g = first_group + quarter;
       fetch_next(next, input_bytes(InputForm::per_128) / 4 * T);
 #pragma GCC unroll 2
       for (int h = 0; h < kHalves; ++h) {
-        IntReg dot[P][T];
+        ScaledDot<C> dot[P][T];
 #pragma GCC unroll 8
         for (int t = 0; t < T; ++t) {
-          const int which = quarter * 3 + (kHalves == 2 ? h : 2);
+          IntReg start = int_zero();
+          if constexpr (!kMin) start = start_per_128<C, S, T>(inputs, quarter, h, t);
 #pragma GCC unroll 2
-          for (int p = 0; p < P; ++p)
-            dot[p][t] =
-                kMin ? int_zero() : int_left(input_word(inputs + (kStartsAt + 4 * which) * T + 4 * t), kZeroShift<C>);
+          for (int p = 0; p < P; ++p) dot[p][t].begin(start);
         }
-        add_products<T, P>(blocks, g, h * kSteps, kSteps, inputs + quarter * 32 * T, dot);
+        add_products(blocks, g, h * kSteps, kSteps, inputs + quarter * 32 * T, dot);
 #pragma GCC unroll 2
         for (int p = 0; p < P; ++p) {
-          const Reg scale = reg_load(blocks[p].scales[g][h]);
+          const IntReg weight = int_load(blocks[p].scales[g][h]);
 #pragma GCC unroll 8
-          for (int t = 0; t < T; ++t) total[p][t] = reg_fma(to_floats(dot[p][t]), scale, total[p][t]);
+          for (int t = 0; t < T; ++t) dot[p][t].end(total[p][t], weight);
         }
       }
       if constexpr (S == Scales::sub_16_min)
@@ -173,14 +179,17 @@ void columns_per_128(const UnpackedTile& tile, int first) {
       const UnpackedBlock& block = blocks[p];
 #pragma GCC unroll 8
       for (int t = 0; t < T; ++t) {
-        Reg sum = reg_mul(reg_load(block.numbers[0]), total[p][t]);
+        const Reg number = reg_load(block.numbers[0]), products = to_floats(total[p][t]);
+        Reg sum;
         if constexpr (kMin) {
           if constexpr (S == Scales::sub_6_min)
 #pragma GCC unroll 2
             for (int i = 0; i < 2; ++i)
               mins[p][t] = add_pair_products(mins[p][t], int_load(block.mins[first_group / 2 + i]),
                                              input_word(inputs + kPairsAt * T + 8 * t + 4 * i));
-          sum = reg_fma(reg_load(block.numbers[1]), to_floats(mins[p][t]), sum);
+          sum = reg_fma(number, products, unbiased(mins[p][t], reg_load(block.numbers[1]), reg_load(block.numbers[2])));
+        } else {
+          sum = reg_mul(number, products);
         }
         float* const f = sums + (p * T + t) * kPanelRows;
         reg_store(f, reg_fma(sum, input_float(inputs + kScaleAt * T + 4 * t), reg_load(f)));
@@ -214,13 +223,14 @@ void write(const float* sums, int tokens, const PanelOutput& out) {
 
 // ---- The table.
 
-// What is left of a form when its weights are apart: how scales are applied, and what codes stand for zero.
+// What is left of a form when its weights are apart: how scales are applied, how large codes are where that is by
+// integers, and what codes stand for zero.
 constexpr Scales scales_left(Scales s) { return s == Scales::exponent ? Scales::half : s; }
 constexpr Codes codes_left(Codes c, Scales s) {
+  if (scales_have_super(s)) return c;
   return scales_have_min(s) || codes_zero(c) == 8 ? Codes::nibbles
          : codes_zero(c) == 16                    ? Codes::five_bits
-         : codes_zero(c) == 32                    ? Codes::six_bits
-                                                  : Codes::bytes;
+                                                  : Codes::wide_table;
 }
 
 template <Codes C, Scales S, int T = kMostTile>

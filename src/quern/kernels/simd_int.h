@@ -41,9 +41,11 @@ QUERN_INLINE IntReg int_sub(IntReg a, IntReg b) { return _mm512_sub_epi32(a, b);
 QUERN_INLINE IntReg int_left(IntReg v, int n) { return _mm512_slli_epi32(v, n); }
 QUERN_INLINE IntReg int_right(IntReg v, int n) { return _mm512_srli_epi32(v, n); }
 QUERN_INLINE IntReg int_right_by(IntReg v, int n) { return _mm512_srl_epi32(v, _mm_cvtsi32_si128(n)); }
+QUERN_INLINE IntReg int_quarter(IntReg v) { return _mm512_srai_epi32(v, 2); }  // with their sign
 QUERN_INLINE IntReg look_up(IntReg table, IntReg nibbles) { return _mm512_shuffle_epi8(table, nibbles); }
 QUERN_INLINE Reg to_floats(IntReg v) { return _mm512_cvtepi32_ps(v); }
 QUERN_INLINE Reg as_floats(IntReg v) { return _mm512_castsi512_ps(v); }
+QUERN_INLINE IntReg as_integers(Reg v) { return _mm512_castps_si512(v); }
 /// sum + a.low * b.low + a.high * b.high of 16-bit halves, lane by lane.
 QUERN_INLINE IntReg add_pair_products(IntReg sum, IntReg a, IntReg b) { return _mm512_dpwssd_epi32(sum, a, b); }
 QUERN_INLINE Reg reg_load_half(const std::byte* p) {
@@ -71,9 +73,11 @@ QUERN_INLINE IntReg int_sub(IntReg a, IntReg b) { return _mm256_sub_epi32(a, b);
 QUERN_INLINE IntReg int_left(IntReg v, int n) { return _mm256_slli_epi32(v, n); }
 QUERN_INLINE IntReg int_right(IntReg v, int n) { return _mm256_srli_epi32(v, n); }
 QUERN_INLINE IntReg int_right_by(IntReg v, int n) { return _mm256_srl_epi32(v, _mm_cvtsi32_si128(n)); }
+QUERN_INLINE IntReg int_quarter(IntReg v) { return _mm256_srai_epi32(v, 2); }
 QUERN_INLINE IntReg look_up(IntReg table, IntReg nibbles) { return _mm256_shuffle_epi8(table, nibbles); }
 QUERN_INLINE Reg to_floats(IntReg v) { return _mm256_cvtepi32_ps(v); }
 QUERN_INLINE Reg as_floats(IntReg v) { return _mm256_castsi256_ps(v); }
+QUERN_INLINE IntReg as_integers(Reg v) { return _mm256_castps_si256(v); }
 QUERN_INLINE IntReg pair_products(IntReg a, IntReg b) { return _mm256_madd_epi16(a, b); }
 QUERN_INLINE IntReg add_16(IntReg a, IntReg b) { return _mm256_add_epi16(a, b); }
 QUERN_INLINE IntReg sub_8(IntReg a, IntReg b) { return _mm256_sub_epi8(a, b); }
@@ -97,6 +101,7 @@ QUERN_INLINE IntReg int_sub(IntReg a, IntReg b) { return _mm_sub_epi32(a, b); }
 QUERN_INLINE IntReg int_left(IntReg v, int n) { return _mm_slli_epi32(v, n); }
 QUERN_INLINE IntReg int_right(IntReg v, int n) { return _mm_srli_epi32(v, n); }
 QUERN_INLINE IntReg int_right_by(IntReg v, int n) { return _mm_srl_epi32(v, _mm_cvtsi32_si128(n)); }
+QUERN_INLINE IntReg int_quarter(IntReg v) { return _mm_srai_epi32(v, 2); }
 QUERN_INLINE IntReg look_up(IntReg table, IntReg nibbles) { return _mm_shuffle_epi8(table, nibbles); }
 QUERN_INLINE Reg to_floats(IntReg v) { return _mm_cvtepi32_ps(v); }
 QUERN_INLINE Reg as_floats(IntReg v) { return _mm_castsi128_ps(v); }
@@ -175,12 +180,13 @@ struct Dot {
   }
 };
 /// The scale is the weight of the widening: it costs nothing.
-using Total = IntReg;
-QUERN_INLINE Total total_zero() { return int_zero(); }
 constexpr bool kScalesSteps = true;
 template <Codes C>
 struct ScaledDot {
+  using Total = IntReg;
   Halves<C> halves;
+  QUERN_INLINE static Total zero() { return int_zero(); }
+  QUERN_INLINE static IntReg weight(IntReg scale, IntReg) { return scale; }
   QUERN_INLINE void begin(IntReg) {}
   QUERN_INLINE void add(int step, CodeReg codes, IntReg inputs, int steps, Total& total, IntReg pair) {
     halves.add(step, codes, inputs, steps, total, pair);
@@ -211,6 +217,7 @@ QUERN_INLINE IntReg int_right(IntReg v, int n) {
   return vreinterpretq_s32_u32(vshlq_u32(vreinterpretq_u32_s32(v), vdupq_n_s32(-n)));
 }
 QUERN_INLINE IntReg int_right_by(IntReg v, int n) { return int_right(v, n); }
+QUERN_INLINE IntReg int_quarter(IntReg v) { return vshrq_n_s32(v, 2); }
 QUERN_INLINE IntReg look_up(IntReg table, IntReg nibbles) {
   return vreinterpretq_s32_u8(vqtbl1q_u8(vreinterpretq_u8_s32(table), vreinterpretq_u8_s32(nibbles)));
 }
@@ -240,17 +247,18 @@ struct Dot {
     sum = vdotq_s32(sum, codes, vreinterpretq_s8_s32(inputs));
   }
 };
-using Total = IntReg;
-QUERN_INLINE Total total_zero() { return int_zero(); }
 constexpr bool kScalesSteps = false;
 template <Codes>
 struct ScaledDot {
+  using Total = IntReg;
   IntReg sum;
+  QUERN_INLINE static Total zero() { return int_zero(); }
+  QUERN_INLINE static IntReg weight(IntReg scale, IntReg) { return scale; }
   QUERN_INLINE void begin(IntReg first) { sum = first; }
   QUERN_INLINE void add(int, CodeReg codes, IntReg inputs, int, Total&, IntReg) {
     sum = vdotq_s32(sum, codes, vreinterpretq_s8_s32(inputs));
   }
-  QUERN_INLINE void end(Total& total, IntReg scale) { total = vmlaq_s32(total, sum, scale); }
+  QUERN_INLINE void end(Total& total, IntReg weight) { total = vmlaq_s32(total, sum, weight); }
 };
 
 #endif
@@ -271,21 +279,43 @@ struct Dot {
   QUERN_INLINE void begin(IntReg first) { sum = first; }
   QUERN_INLINE void add(int, CodeReg codes, IntReg inputs, int) { sum = add_dot(sum, codes, inputs); }
 };
-/// The same times an integer scale of each row, added to a total of 128 columns. `scale` holds it as an int32 in each
-/// lane, `pair` in both halves of one. In floats, because a conversion and a fused product take less of what the dot
-/// products want than a product of integers; exact below 2^24, which is all that Q4_K and Q5_K reach.
-using Total = Reg;
-QUERN_INLINE Total total_zero() { return reg_set(0); }
-QUERN_INLINE Reg to_floats(Total v) { return v; }
 /// Whether the scale is applied step by step, so that what the sum begins with would be scaled in the wrong place.
 constexpr bool kScalesSteps = false;
-template <Codes>
-struct ScaledDot {
+/// The same times an integer scale of each row, added to a total of 128 columns. In floats, because a conversion and a
+/// fused product take less of what the dot products want than a product of integers; exact below 2^24, which is all
+/// that Q5_K reaches.
+struct FloatScaledDot {
+  using Total = Reg;
   IntReg sum;
+  QUERN_INLINE static Total zero() { return reg_set(0); }
+  /// What `end` wants of scales, an int32 in each lane. `half`: the lower 16 bits of each.
+  QUERN_INLINE static IntReg weight(IntReg scale, IntReg) { return as_integers(to_floats(scale)); }
   QUERN_INLINE void begin(IntReg first) { sum = first; }
   QUERN_INLINE void add(int, CodeReg codes, IntReg inputs, int, Total&, IntReg) { sum = add_dot(sum, codes, inputs); }
-  QUERN_INLINE void end(Total& total, IntReg scale) { total = reg_fma(to_floats(sum), to_floats(scale), total); }
+  QUERN_INLINE void end(Total& total, IntReg weight) { total = reg_fma(to_floats(sum), as_floats(weight), total); }
 };
+/// Where the sum fits 16 bits: the lower half of its lane, times the scale, is one instruction. What the upper half
+/// holds, 0 or -1, meets 0.
+struct PairScaledDot {
+  using Total = IntReg;
+  IntReg sum;
+  QUERN_INLINE static Total zero() { return int_zero(); }
+  QUERN_INLINE static IntReg weight(IntReg scale, IntReg half) { return int_and(scale, half); }
+  QUERN_INLINE void begin(IntReg first) { sum = first; }
+  QUERN_INLINE void add(int, CodeReg codes, IntReg inputs, int, Total&, IntReg) { sum = add_dot(sum, codes, inputs); }
+  QUERN_INLINE void end(Total& total, IntReg weight) { total = add_pair_products(total, sum, weight); }
+};
+template <Codes>
+struct ScaledDot : FloatScaledDot {};
+template <>
+struct ScaledDot<Codes::nibbles> : PairScaledDot {  // 32 columns, which begin at 0 or at -8 times their inputs
+  static_assert(15 * 2 * kMostMagnitude16 < 1 << 15);
+};
+template <>
+struct ScaledDot<Codes::six_bits> : PairScaledDot {  // 16 columns, always less their zero
+  static_assert(32 * kMostMagnitude16 < 1 << 15);
+};
+QUERN_INLINE Reg to_floats(Reg total) { return total; }
 
 #endif
 

@@ -84,7 +84,7 @@ struct ColumnPart {
 };
 
 /// Inputs of matmuls, [tokens, columns]: the floats, and where a matrix wants them the same rounded to int8.
-/// Rounding: per 32 or 128 columns, d = max|x| / 127, q = round to nearest even (x * (127 / max|x|)).
+/// Rounding: as RoundingKernels says (kernels/matmul.h).
 /// Values are set again for every phase; each worker keeps its own view of what was set last.
 class Activations {
  public:

@@ -5,7 +5,9 @@
 // tests.
 
 #include <algorithm>
+#include <bit>
 #include <cmath>
+#include <cstdint>
 #include <limits>
 #include <span>
 #include <vector>
@@ -20,7 +22,7 @@ namespace quern {
 /// All that levels differ in.
 struct LevelArithmetic {
   bool fused;         ///< a * b + c is rounded once, not twice
-  bool float_totals;  ///< sums of 128 columns are float32, not int32
+  bool float_totals;  ///< sums of 128 columns of wide codes are float32, not int32
   explicit LevelArithmetic(Isa isa)
       : fused(isa != Isa::x86_64_v2), float_totals(isa == Isa::avx512 || isa == Isa::avx_vnni) {}
 
@@ -42,16 +44,28 @@ struct RoundedInputs {
         finite &= std::isfinite(v);
         largest = std::max(largest, std::abs(v));
       }
-      if (!finite) {
+      if (form == InputForm::per_128)
+        for (size_t at = 0; at < group.size(); at += 16)
+          largest = std::max(largest, sum_of_16(group.subspan(at, 16)) * (127.0f / 1015));
+      if (!finite || largest >= 0x1p100f) {
         d.push_back(std::numeric_limits<float>::quiet_NaN());
       } else if (largest < 0x1p-100f) {
         d.push_back(0);
       } else {
-        d.push_back(largest / 127);
+        const float exact = largest / 127;
+        d.push_back(form == InputForm::per_128 ? exact : std::bit_cast<float>(std::bit_cast<uint32_t>(exact) & ~3u));
         const float scale = 127 / largest;
         for (size_t i = 0; i < group.size(); ++i) q[first + i] = static_cast<int8_t>(std::nearbyint(group[i] * scale));
       }
     }
+  }
+
+  /// Of magnitudes: four sums of columns 4 apart, then those.
+  static float sum_of_16(std::span<const float> x) {
+    float sums[4];
+    for (int i = 0; i < 4; ++i)
+      sums[i] = (std::abs(x[i]) + std::abs(x[i + 4])) + (std::abs(x[i + 8]) + std::abs(x[i + 12]));
+    return (sums[0] + sums[1]) + (sums[2] + sums[3]);
   }
 
   float d_of(int64_t column) const { return d[column / columns]; }
@@ -111,7 +125,7 @@ class ReferenceProduct {
 
   float add_32(const Block& block, const RoundedInputs& x, size_t column, float f) const {
     const float d = x.d_of(column);
-    f = level_.fma(static_cast<float>(dot(block, 0, 32, x, column)), scale_32(block.numbers) * d, f);
+    f = level_.fma(static_cast<float>(dot(block, 0, 32, x, column)) * d, scale_32(block.numbers), f);
     if (form().has_min) f = level_.fma(half_to_float(block.numbers.min), d * static_cast<float>(x.sum(column, 32)), f);
     return f;
   }
@@ -129,10 +143,16 @@ class ReferenceProduct {
       float_total = level_.fma(static_cast<float>(part), block.numbers.scales[g], float_total);
       if (form().has_min) mins += block.numbers.mins[g] * x.sum(static_cast<int64_t>(column) + at, form().group);
     }
-    float sum = half_to_float(block.numbers.scale) * (level_.float_totals ? float_total : static_cast<float>(total));
-    if (form().has_min) sum = level_.fma(half_to_float(block.numbers.min), static_cast<float>(mins), sum);
+    const float products = level_.float_totals && wide_codes() ? float_total : static_cast<float>(total);
+    const float number = half_to_float(block.numbers.scale);
+    const float sum = !form().has_min
+                          ? number * products
+                          : level_.fma(number, products, half_to_float(block.numbers.min) * static_cast<float>(mins));
     return level_.fma(sum, x.d_of(static_cast<int64_t>(column) + first), f);
   }
+
+  /// Whether the products of 16 columns need more than 16 bits.
+  bool wide_codes() const { return form().levels && *std::max_element(form().levels, form().levels + 16) >= 16; }
 
   const QuantType& type_;
   LevelArithmetic level_;

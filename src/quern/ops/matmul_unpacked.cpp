@@ -12,7 +12,7 @@ namespace {
 // 2023; where it is less the third one serves the inputs.
 constexpr int64_t kBlockBytes = 256 << 10, kSetBytes = 1536 << 10;
 // However wide the matrix, so that taking weights apart is shared by many.
-constexpr int64_t kFewestTiles = 8, kMostTiles = 96;
+constexpr int64_t kFewestTiles = 48, kMostTiles = 96;
 constexpr int kMostPanels = 2, kMostTile = 6;
 
 /// Asks for what is written soon: an output of many tokens is larger than the second-level cache.

@@ -168,8 +168,7 @@ struct UnpackedKernels {
   using Tile = void (*)(const UnpackedTile&);
   int panels;                 ///< that one call takes at most
   int least_tile, most_tile;  ///< tokens
-  /// [form][form], as `tile` null where no weight type is like that or none gains. `columns`: the panel, where these
-  /// begin.
+  /// [form][form], as `tile` null where no weight type is like that. `columns`: the panel, where these begin.
   void (*unpack[kCodesForms][kScalesForms])(const std::byte* columns, int groups, const uint8_t* table,
                                             UnpackedBlock& to);
   /// [form][form][tokens - 1]. The bits of MatmulKernels::tile.

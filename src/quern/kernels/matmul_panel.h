@@ -14,7 +14,7 @@ namespace {
 // which waits for more lines at a time than the first, and from there to the first.
 constexpr int kAheadBytes = 8192, kNearBytes = 2048;
 /// Where lines of a panel are fetched to: what comes from memory to both caches, one after the other.
-enum class Fetch { both_caches, first_cache, second_cache };
+enum class Fetch { both_caches, first_cache };
 
 /// A register of rows: where its panel is read, and which part of the panel's vectors it is.
 struct Rows {

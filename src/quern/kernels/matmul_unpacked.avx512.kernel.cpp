@@ -39,8 +39,6 @@ void unpack(const std::byte* columns, int groups, const uint8_t* table16, Unpack
     }
   }
   for (int g = 0; g < groups; ++g) {
-    constexpr int kBytes = block_bytes(C, S) / block_groups(S);
-    fetch_ahead<Fetch::second_cache>({columns + g * kBytes, 0}, kBytes);
     if constexpr (scales_have_super(S)) {
       for (int h = 0; h < (scales_are_per_16(S) ? 2 : 1); ++h)
         store(to.scales[g][h], ScaledDot<C>::weight(sub_scale<S>(rows, g, h, masks), int_words(masks.half)));
@@ -246,10 +244,8 @@ constexpr UnpackedKernels make_table() {
   kernels.least_tile = kLeastTile;
   kernels.most_tile = kMostTile;
   kernels.write = write;
-  // All but codes that are bytes already: there is nothing to take apart.
-  for_every_form([&]<Codes C, Scales S>() {
-    if constexpr (C != Codes::bytes) add<C, S>(kernels);
-  });
+  // Codes that are bytes already, too: a copy in the first-level cache is worth making.
+  for_every_form([&]<Codes C, Scales S>() { add<C, S>(kernels); });
   return kernels;
 }
 

@@ -35,10 +35,10 @@ struct UnpackedProduct {
   void run(int64_t first, int64_t last) const;
 
  private:
-  struct Set {
-    int64_t first, last;  // tiles first .. last - 1
-  };
-  void multiply(int64_t panel, int64_t panels_here, Set set) const;
+  struct Set;
+  /// Tiles first .. last - 1.
+  void fill(Set& set, int64_t first, int64_t last) const;
+  void multiply(int64_t panel, int64_t panels_here, const Set& set) const;
   int64_t groups() const { return columns / kGroupColumns; }
   int64_t token_bytes() const;
 };

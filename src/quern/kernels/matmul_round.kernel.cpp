@@ -19,12 +19,14 @@ QUERN_INLINE uint32_t highest(FourInts bits) {
   return static_cast<uint32_t>(_mm_cvtsi128_si32(bits));
 }
 
+#if !defined(QUERN_ISA_avx512)  // which has wider ones
 QUERN_INLINE FourFloats add(FourFloats a, FourFloats b) { return _mm_add_ps(a, b); }
 QUERN_INLINE FourFloats magnitudes(const float* x) { return _mm_andnot_ps(_mm_set1_ps(-0.0f), _mm_loadu_ps(x)); }
 QUERN_INLINE FourInts bits_of(FourFloats v) { return _mm_castps_si128(v); }
 QUERN_INLINE FourInts higher(FourInts a, FourInts b) { return _mm_max_epi32(a, b); }
-/// a0 + a1, a2 + a3, b0 + b1, b2 + b3
 QUERN_INLINE FourFloats add_neighbours(FourFloats a, FourFloats b) { return _mm_hadd_ps(a, b); }
+#endif
+/// a0 + a1, a2 + a3, b0 + b1, b2 + b3
 QUERN_INLINE FourInts add_neighbours(FourInts a, FourInts b) { return _mm_hadd_epi32(a, b); }
 QUERN_INLINE void store(int32_t* p, FourInts v) { _mm_storeu_si128(reinterpret_cast<__m128i*>(p), v); }
 

@@ -15,7 +15,7 @@ namespace quern {
 namespace {
 
 using Clock = std::chrono::steady_clock;
-constexpr size_t kChunk = 512;  // tokens of one prefill step, as `run` takes them
+constexpr int64_t kChunk = 512;  // tokens of one prefill step, as `run` takes them
 
 double seconds_since(Clock::time_point start) { return std::chrono::duration<double>(Clock::now() - start).count(); }
 
@@ -36,7 +36,7 @@ class Feeder {
   Status prefill(Sequence& sequence, int64_t n) {
     const std::vector<int32_t> tokens = random_tokens(n);
     for (std::span<const int32_t> left = tokens; !left.empty();) {
-      const size_t now = std::min(left.size(), kChunk);
+      const size_t now = std::min<size_t>(left.size(), kChunk);
       const StepPart part{&sequence, left.first(now), now == left.size() ? Outputs::last : Outputs::none};
       if (auto logits = step({&part, 1}); !logits) return std::move(logits).error();
       left = left.subspan(now);
@@ -124,7 +124,8 @@ class Runs {
     return feeder_.prefill(base_, test_.depth);
   }
 
-  int64_t warm_up_tokens() const { return std::min<int64_t>(test_.n, prefills() ? 128 : 4); }
+  /// A step as large as those that count: what it computes in is touched for the first time.
+  int64_t warm_up_tokens() const { return std::min<int64_t>(test_.n, prefills() ? kChunk : 4); }
 
   /// Seconds of a run of n tokens for each sequence.
   Result<double> once(int64_t n) {

@@ -11,7 +11,8 @@ namespace {
 // What stays in the second-level cache: panels, and the inputs of a set of tiles. Intel's servers have 2 MB of it since
 // 2023; where it is less the third one serves the inputs.
 constexpr int64_t kBlockBytes = 256 << 10, kSetBytes = 1536 << 10;
-// However wide the matrix, so that taking weights apart is shared by many.
+// Where fewer fit, the third one serves the inputs in any case, fast enough beside the products, and then as many tiles
+// as there are sums for share the taking apart.
 constexpr int64_t kFewestTiles = 48, kMostTiles = 96;
 constexpr int kMostPanels = 2, kMostTile = 6;
 constexpr int64_t kLine = 64;  // bytes of a cache line
@@ -66,7 +67,8 @@ void UnpackedProduct::run(int64_t first, int64_t last) const {
   const int64_t most_panels = kBlockBytes / panel_bytes / kernels.panels * kernels.panels;
   const int64_t block = std::max<int64_t>(kernels.panels, most_panels);
   const int64_t fit = kSetBytes / (token_bytes() * kernels.most_tile);
-  const int64_t most = std::clamp(fit, kFewestTiles, kMostTiles), sets = (tiling.tiles + most - 1) / most;
+  const int64_t most = fit < kFewestTiles ? kMostTiles : std::min(fit, kMostTiles),
+                sets = (tiling.tiles + most - 1) / most;
   Set set;
   for (int64_t begin = first; begin < last; begin += block)
     for (int64_t s = 0; s < sets; ++s) {

@@ -124,7 +124,7 @@ inline constexpr float kBias = 0x1.8p23f;
 ///   per_128: int8 q[4][T][32]; int16 pairs[T][4], sums of 32 columns; float d[T]; int16 sums[4][T][2], of 16 columns;
 ///            int32 starts[4][3][T], -32 times the sums of columns 0 .. 15 and 16 .. 31, -128 times that of 0 .. 31
 constexpr int input_bytes(InputForm f) { return f == InputForm::per_32 ? 56 : 204; }
-/// Of |q| of 16 columns, per_128: six bits times them, and four bits times twice as many, stay within 16 bits.
+/// Of |q| of 16 columns, per_128: six bits less 32 times them, and four bits times twice as many, fit 16 bits.
 inline constexpr int kMostMagnitude16 = 1023;
 /// No level's tiles are larger.
 inline constexpr int kMostTileTokens = 8;

@@ -35,7 +35,7 @@ int64_t UnpackedProduct::token_bytes() const {
   return columns / input_columns(form) * input_bytes(form);
 }
 
-/// Tiles that pass together, and what a call of their kernel needs, known before all loops: it is short.
+/// Tiles that pass together, and what a call of their kernel needs, known before all loops, because a call is short.
 struct UnpackedProduct::Set {
   struct Tile {
     const std::byte* inputs;
@@ -109,7 +109,7 @@ void UnpackedProduct::multiply(int64_t panel, int64_t panels_here, const Set& se
         for (int64_t p = 0; p < panels_here; ++p) fetch_lines(next_weights + p * panel_bytes, i * lines, lines);
       if (last) fetch_output(output_of(tile), tile.size);
       tile.multiply({blocks, static_cast<int>(panels_here), count, tile.inputs + group * tile.group_bytes,
-                     next.inputs + group * next.group_bytes, sums[i]});
+                     next.inputs + (i + 1 < set.tiles ? group : next_group) * next.group_bytes, sums[i]});
       // A tile later the lines have come, and still are in cache: rows of a power of two share few places there.
       if (last && i > 0) write(i - 1);
     }

@@ -116,11 +116,11 @@ constexpr InputForm input_form(Scales s) { return scales_have_super(s) ? InputFo
 constexpr int input_columns(InputForm f) { return f == InputForm::per_32 ? 32 : 128; }
 /// A sum of products with few columns becomes a float without a conversion where it is added to these bits, those of
 /// 1.5 * 2^23: as a float it is that much too large, exactly, as long as |sum| < 2^22.
-inline constexpr int32_t kBiasBits = 0x4b400000;
-inline constexpr float kBias = 0x1.8p23f;
+inline constexpr int32_t kOffsetBits = 0x4b400000;
+inline constexpr float kOffset = 0x1.8p23f;
 /// Bytes of one token and `input_columns` in a tile of T tokens, which holds them in this order:
-///   per_32:  int8 q[T][32]; float d[T]; float bias_d[T] = -kBias * d; float d_sum[T] = d * sum of q;
-///            int32 starts[3][T], kBiasBits less 8, 16 and 128 times the sum of q
+///   per_32:  int8 q[T][32]; float d[T]; float offset_d[T] = -kOffset * d; float d_sum[T] = d * sum of q;
+///            int32 starts[3][T], kOffsetBits less 8, 16 and 128 times the sum of q
 ///   per_128: int8 q[4][T][32]; int16 pairs[T][4], sums of 32 columns; float d[T]; int16 sums[4][T][2], of 16 columns;
 ///            int32 starts[4][3][T], -32 times the sums of columns 0 .. 15 and 16 .. 31, -128 times that of 0 .. 31
 constexpr int input_bytes(InputForm f) { return f == InputForm::per_32 ? 56 : 204; }
@@ -130,7 +130,8 @@ inline constexpr int kMostMagnitude16 = 1023;
 inline constexpr int kMostTileTokens = 8;
 
 /// A token's bits depend on its inputs and the weights, not on the tile it is in, on every level. Between levels they
-/// differ in the rounding of fused multiply-adds, which the lowest level does not have.
+/// differ in the rounding of fused multiply-adds, which the lowest level does not have, in large sums of IQ4_XS
+/// (docs/kernels.md), and where a broken file has an infinite dmin: NaN, on the lowest level perhaps an infinity.
 struct MatmulKernels {
   using Tile = void (*)(const IntegerTile&);
   /// Few tokens are one tile of up to `tokens`; more are cut into tiles of up to `many_tokens`, which may be fewer and
@@ -148,7 +149,7 @@ struct alignas(64) UnpackedBlock {
   std::byte codes[kSuperGroups][8][kPanelRows * 4];  ///< [group][four columns]
   /// Of a group, or of each 16 columns: floats, or integers as `ScaledDot` wants them.
   std::byte scales[kSuperGroups][2][kPanelRows * 4];
-  float numbers[3][kPanelRows];  ///< d and dmin of 256 columns, -kBias * dmin
+  float numbers[3][kPanelRows];  ///< d and dmin of 256 columns, -kOffset * dmin
   /// Minima: floats of a group; of sub_16_min int16 pairs of its halves; of sub_6_min pairs of two groups each.
   std::byte mins[kSuperGroups][kPanelRows * 4];
 };
@@ -188,7 +189,7 @@ struct RoundingKernels {
   /// column). d = L / 127, q = x * (127 / L) rounded to nearest even. L is the largest |x|; per_128 it is 127 / 1015
   /// times the largest sum of |x| in 16 columns, where that is more, so that kMostMagnitude16 holds. Columns that share
   /// a d are zero where L is below 2^-100; where it is 2^100 or more, or one is a NaN, d = NaN. per_32 the two last
-  /// bits of d are zero, so that kBias * d is exact. The same bits on every level.
+  /// bits of d are zero, so that kOffset * d is exact. The same bits on every level.
   void (*round[kInputForms])(const float* x, int64_t columns, int tokens, int token, std::byte* tile);
 };
 

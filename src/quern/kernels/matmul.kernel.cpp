@@ -111,10 +111,10 @@ void rows_per_32(const IntegerTile& tile, int first) {
 #pragma GCC unroll 8
     for (int t = 0; t < T; ++t) {
       const std::byte* const at = inputs + 4 * t;
-      const Reg d = input_float(at + kScale32At * T), bias_d = input_float(at + kBias32At * T);
+      const Reg d = input_float(at + kScale32At * T), offset_d = input_float(at + kOffset32At * T);
 #pragma GCC unroll 4
       for (int r = 0; r < R; ++r) {
-        f[r][t] = reg_fma(unbiased(dot[r][t].sum, d, bias_d), scales[r], f[r][t]);
+        f[r][t] = reg_fma(without_offset(dot[r][t].sum, d, offset_d), scales[r], f[r][t]);
         if constexpr (kMin) f[r][t] = reg_fma(mins[r], input_float(at + kSum32At * T), f[r][t]);
       }
     }
@@ -237,7 +237,7 @@ void rows_per_128(const IntegerTile& tile, int first) {
 #pragma GCC unroll 8
       for (int t = 0; t < T; ++t) {
         total[r][t] = ScaledDot<C>::zero();
-        mins[r][t] = kMin ? int_words(fresh_masks().bias) : int_zero();
+        mins[r][t] = kMin ? int_words(fresh_masks().offset) : int_zero();
       }
     const int first_group = half % 2 * 4;
     IntReg scales[R][4];
@@ -259,10 +259,10 @@ void rows_per_128(const IntegerTile& tile, int first) {
     for (int r = 0; r < R; ++r) {
       const Masks& masks = fresh_masks();
       const Reg number = rows[r].half(0);
-      Reg min_number = reg_set(0), bias_min = reg_set(0);
+      Reg min_number = reg_set(0), min_offset = reg_set(0);
       if constexpr (kMin) {
         min_number = rows[r].half(kPanelRows * 2);
-        bias_min = reg_mul(min_number, reg_set(masks.minus_bias));
+        min_offset = reg_mul(min_number, reg_set(masks.minus_offset));
       }
 #pragma GCC unroll 8
       for (int t = 0; t < T; ++t) {
@@ -274,7 +274,7 @@ void rows_per_128(const IntegerTile& tile, int first) {
               mins[r][t] = add_pair_products(mins[r][t], min_pair(rows[r], first_group / 2 + i, masks),
                                              input_word(inputs + kPairsAt * T + 8 * t + 4 * i));
           }
-          sum = reg_fma(number, to_floats(total[r][t]), unbiased(mins[r][t], min_number, bias_min));
+          sum = reg_fma(number, to_floats(total[r][t]), without_offset(mins[r][t], min_number, min_offset));
         } else {
           sum = reg_mul(number, to_floats(total[r][t]));
         }

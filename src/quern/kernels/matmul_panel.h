@@ -42,8 +42,8 @@ QUERN_INLINE void fetch_ahead(const Rows& rows, int bytes) {
 struct Masks {
   int32_t low_nibbles = 0x0f0f0f0f, bit_4 = 0x10101010, bits_45 = 0x30303030;                               // of bytes
   int32_t low_4 = 15, bits_4_5 = 0x30, half = 0xffff, half_low_4 = 0x000f000f, half_bits_4_5 = 0x00300030;  // of lanes
-  int32_t bias = kBiasBits;
-  float minus_bias = -kBias;
+  int32_t offset = kOffsetBits;
+  float minus_offset = -kOffset;
 };
 constexpr Masks kMasks;
 QUERN_INLINE const Masks& fresh_masks() {
@@ -91,22 +91,26 @@ constexpr int kZeroBits = codes_zero(C) == 8    ? 3
                                                 : 7;
 
 // Where the parts of 32 columns of inputs begin, times the tokens of the tile.
-constexpr int kScale32At = 32, kBias32At = 36, kSum32At = 40, kStarts32At = 44;
+constexpr int kScale32At = 32, kOffset32At = 36, kSum32At = 40, kStarts32At = 44;
 
-/// What the sum of 32 columns and the `t`-th of T tokens begins at: the bias, and what makes up for the zero of codes.
+/// What the sum of 32 columns and the `t`-th of T tokens begins at: the offset, and what makes up for the zero of
+/// codes.
 template <Codes C, bool Zero, int T>
 QUERN_INLINE IntReg start_per_32(const std::byte* inputs, int t, const Masks& masks) {
-  if constexpr (!Zero) return int_words(masks.bias);
+  if constexpr (!Zero) return int_words(masks.offset);
+  static_assert(codes_zero(C) == 8 || codes_zero(C) == 16 || codes_zero(C) == 128);
   constexpr int kWhich = codes_zero(C) == 8 ? 0 : codes_zero(C) == 16 ? 1 : 2;
   return input_word(inputs + (kStarts32At + 4 * kWhich) * T + 4 * t);
 }
 
-/// sum * d of a sum that began at kBiasBits; exact but for the rounding of the product. bias_d = -kBias * d.
-QUERN_INLINE Reg unbiased(IntReg sum, Reg d, [[maybe_unused]] Reg bias_d) {
+/// sum * d of a sum that began at kOffsetBits; exact but for the rounding of the product. offset_d = -kOffset * d.
+// Sums of 32 columns, and of 128 the minima: int8 per 16 columns, six bits per 32.
+static_assert(32 * 128 * 127 < 1 << 22 && 8 * 128 * kMostMagnitude16 < 1 << 22 && 8 * 63 * kMostMagnitude16 < 1 << 22);
+QUERN_INLINE Reg without_offset(IntReg sum, Reg d, [[maybe_unused]] Reg offset_d) {
 #if defined(QUERN_ISA_x86_64_v2)  // no fused product
-  return reg_mul(reg_sub(as_floats(sum), reg_set(kBias)), d);
+  return reg_mul(reg_sub(as_floats(sum), reg_set(kOffset)), d);
 #else
-  return reg_fma(as_floats(sum), d, bias_d);
+  return reg_fma(as_floats(sum), d, offset_d);
 #endif
 }
 

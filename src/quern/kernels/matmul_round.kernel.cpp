@@ -160,7 +160,7 @@ QUERN_INLINE uint32_t largest_of_32(const float* x) { return highest(magnitudes_
 QUERN_INLINE uint32_t largest_of_128(const float* x) {
   const Magnitudes magnitudes = magnitudes_of_128(x);
   const uint32_t most = highest(magnitudes.most), most_sum = highest(magnitudes.most_sums);
-  // Rounding adds up to a half to each of 16.
+  // Rounding adds up to a half to each of 16. A sum of integers, it stands errors of the products in between.
   static_assert(1015 + 16 / 2 <= kMostMagnitude16);
   float sum;
   __builtin_memcpy(&sum, &most_sum, 4);
@@ -185,7 +185,7 @@ struct Rounding {
   }
 };
 
-/// Without the two last bits, so that its product with kBias is exact.
+/// Without the two last bits, so that its product with kOffset is exact.
 QUERN_INLINE float short_number(float x) {
   uint32_t bits;
   __builtin_memcpy(&bits, &x, 4);
@@ -215,11 +215,11 @@ void round_per_32(const float* x, int64_t columns, int tokens, int token, std::b
       sum = sums[0] + sums[1];
     }
     put(tile + 32 * tokens + 4 * token, d);
-    put(tile + 36 * tokens + 4 * token, -kBias * d);
+    put(tile + 36 * tokens + 4 * token, -kOffset * d);
     put(tile + 40 * tokens + 4 * token, d * static_cast<float>(sum));
-    put(tile + 44 * tokens + 4 * token, kBiasBits - 8 * sum);
-    put(tile + 48 * tokens + 4 * token, kBiasBits - 16 * sum);
-    put(tile + 52 * tokens + 4 * token, kBiasBits - 128 * sum);
+    put(tile + 44 * tokens + 4 * token, kOffsetBits - 8 * sum);
+    put(tile + 48 * tokens + 4 * token, kOffsetBits - 16 * sum);
+    put(tile + 52 * tokens + 4 * token, kOffsetBits - 128 * sum);
   }
 }
 

@@ -35,7 +35,7 @@ void unpack(const std::byte* columns, int groups, const uint8_t* table16, Unpack
     if constexpr (scales_have_min(S)) {
       const Reg min = rows.half(kPanelRows * 2);
       reg_store(to.numbers[1], min);
-      reg_store(to.numbers[2], reg_mul(min, reg_set(-kBias)));
+      reg_store(to.numbers[2], reg_mul(min, reg_set(-kOffset)));
     }
   }
   for (int g = 0; g < groups; ++g) {
@@ -107,11 +107,11 @@ void columns_per_32(const UnpackedTile& tile, int first) {
 #pragma GCC unroll 8
     for (int t = 0; t < T; ++t) {
       const std::byte* const at = inputs + 4 * t;
-      const Reg d = input_float(at + kScale32At * T), bias_d = input_float(at + kBias32At * T);
+      const Reg d = input_float(at + kScale32At * T), offset_d = input_float(at + kOffset32At * T);
 #pragma GCC unroll 2
       for (int p = 0; p < P; ++p) {
         const Reg scale = as_floats(int_load(blocks[p].scales[g][0]));
-        f[p][t] = reg_fma(unbiased(dot[p][t].sum, d, bias_d), scale, f[p][t]);
+        f[p][t] = reg_fma(without_offset(dot[p][t].sum, d, offset_d), scale, f[p][t]);
         if constexpr (kMin) {
           const Reg min = as_floats(int_load(blocks[p].mins[g]));
           f[p][t] = reg_fma(min, input_float(at + kSum32At * T), f[p][t]);
@@ -141,7 +141,7 @@ void columns_per_128(const UnpackedTile& tile, int first) {
 #pragma GCC unroll 8
       for (int t = 0; t < T; ++t) {
         total[p][t] = ScaledDot<C>::zero();
-        mins[p][t] = kMin ? int_words(fresh_masks().bias) : int_zero();
+        mins[p][t] = kMin ? int_words(fresh_masks().offset) : int_zero();
       }
     for (int quarter = 0; quarter < 4; ++quarter) {
       const int g = first_group + quarter;
@@ -185,7 +185,8 @@ void columns_per_128(const UnpackedTile& tile, int first) {
             for (int i = 0; i < 2; ++i)
               mins[p][t] = add_pair_products(mins[p][t], int_load(block.mins[first_group / 2 + i]),
                                              input_word(inputs + kPairsAt * T + 8 * t + 4 * i));
-          sum = reg_fma(number, products, unbiased(mins[p][t], reg_load(block.numbers[1]), reg_load(block.numbers[2])));
+          sum = reg_fma(number, products,
+                        without_offset(mins[p][t], reg_load(block.numbers[1]), reg_load(block.numbers[2])));
         } else {
           sum = reg_mul(number, products);
         }

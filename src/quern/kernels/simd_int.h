@@ -285,6 +285,7 @@ constexpr bool kScalesSteps = false;
 /// fused product take less of what the dot products want than a product of integers; exact below 2^24, which is all
 /// that Q5_K reaches.
 struct FloatScaledDot {
+  static_assert(8 * 63 * 31 * kMostMagnitude16 < 1 << 24);
   using Total = Reg;
   IntReg sum;
   QUERN_INLINE static Total zero() { return reg_set(0); }

@@ -273,6 +273,23 @@ TEST_P(MatmulOfType, has_the_same_bits_where_weights_are_taken_apart_for_many_ti
   }
 }
 
+TEST_P(MatmulOfType, has_the_same_bits_however_many_tiles_fit_the_cache) {
+  const Isa isa = best_isa();
+  if (!unpacked_kernels(isa)) GTEST_SKIP() << "this level takes none apart";
+  // Of 2,048 columns the inputs of some tiles fit, of 4,096 so few that all pass at once; each in two sets.
+  constexpr int64_t kRows = 33, kTokens = 601;
+  Pool pool(2);
+  const std::vector<KernelTable> tables = table_ways(isa);
+  for (int64_t columns : {2048, 4096}) {
+    const Weights weights(*GetParam(), kRows, columns, 28);
+    const std::vector<float> x = random_inputs(kTokens * columns, 29);
+    const auto expected = Product{pool, tables[0]}.of(Matrix::pack(weights.view(), tables[0], pool), x, kTokens);
+    EXPECT_TRUE(
+        same_bits(Product{pool, tables[1]}.of(Matrix::pack(weights.view(), tables[1], pool), x, kTokens), expected))
+        << columns << " columns";
+  }
+}
+
 TEST_P(MatmulOfType, takes_the_memory_that_was_foretold) {
   const QuantType& type = *GetParam();
   Pool pool(1);
@@ -343,8 +360,10 @@ TEST_P(MatmulOfType, handles_fewer_rows_than_a_panel_and_one_group_of_columns) {
 const QuantType& type_named(std::string_view name) { return *find_quant_type(name); }
 
 TEST(Matmul, extreme_codes_and_inputs_do_not_saturate) {
-  // All codes the largest and all inputs of full size with equal or alternating signs: the sums that 16 bits could not
-  // hold if they were added carelessly.
+  // All codes the largest and all inputs of full size with equal or alternating signs, or with those of the weights:
+  // the sums that 16 bits could not hold if they were added carelessly. Where the inputs of 16 columns must not add up
+  // to too much (per_128), only half of them can be 127: two of every four, which those sums meet together.
+  constexpr int64_t kTokens = 5;
   for (int i = 0; i < quant_table_size; ++i) {
     const QuantType& type = *quant_table[i];
     if (!type.integer) continue;
@@ -362,14 +381,21 @@ TEST(Matmul, extreme_codes_and_inputs_do_not_saturate) {
           if (!(std::abs(v) < 64)) b = old;
       }
       for (int sign : {1, -1}) {
-        std::vector<float> x(2 * 256);
-        for (size_t c = 0; c < x.size(); ++c) x[c] = c >= 256 && c % 2 ? -1.0f * sign : 1.0f * sign;
-        const Reference reference(weights, x, 2);
+        std::vector<float> x(kTokens * 256), row(256);
+        weights.view().decode_row(0, row.data());
+        for (int c = 0; c < 256; ++c) {
+          const float one = static_cast<float>(sign), half = c % 4 < 2 ? one : 0;
+          const float of[kTokens] = {one, c % 2 ? -one : one, std::copysign(1.0f, row[c]) * one, half,
+                                     std::copysign(1.0f, row[c]) * half};
+          for (int t = 0; t < kTokens; ++t) x[t * 256 + c] = of[t];
+        }
+        const Reference reference(weights, x, kTokens);
         Pool pool(1);
         on_every_level([&](const KernelTable& kernels) {
-          const std::vector<float> y = Product{pool, kernels}.of(Matrix::pack(weights.view(), kernels, pool), x, 2);
-          ASSERT_TRUE(same_bits(y, reference_product(weights, x, 2, kernels.isa)));
-          for (int64_t t = 0; t < 2; ++t)
+          const std::vector<float> y =
+              Product{pool, kernels}.of(Matrix::pack(weights.view(), kernels, pool), x, kTokens);
+          ASSERT_TRUE(same_bits(y, reference_product(weights, x, kTokens, kernels.isa)));
+          for (int64_t t = 0; t < kTokens; ++t)
             for (int64_t r = 0; r < 16; ++r)
               ASSERT_NEAR(y[t * 17 + r], reference.y[t * 16 + r], 0x1p-24 * 72 * reference.magnitude[t * 16 + r]);
         });
@@ -378,9 +404,32 @@ TEST(Matmul, extreme_codes_and_inputs_do_not_saturate) {
   }
 }
 
+constexpr int64_t kLargeRows = 7, kLargeColumns = 768;
+
+/// Token t has the signs of row t and nearly full size.
+std::vector<float> inputs_with_signs_of(const Weights& weights) {
+  std::vector<float> x = random_inputs(weights.rows * weights.columns, 45), signs(weights.columns);
+  for (int64_t t = 0; t < weights.rows; ++t) {
+    weights.view().decode_row(t, signs.data());
+    for (int64_t c = 0; c < weights.columns; ++c) {
+      float& v = x[t * weights.columns + c];
+      v = std::copysign(0.9f + 0.1f * std::min(std::abs(v), 1.0f), signs[c]);
+    }
+  }
+  return x;
+}
+
+void expect_bits_of_the_reference(const Weights& weights, std::span<const float> x, int64_t tokens) {
+  Pool pool(1);
+  on_every_level([&](const KernelTable& kernels) {
+    const Matrix matrix = Matrix::pack(weights.view(), kernels, pool);
+    EXPECT_TRUE(
+        same_bits(Product{pool, kernels}.of(matrix, x, tokens), reference_product(weights, x, tokens, kernels.isa)));
+  });
+}
+
 TEST(Matmul, sums_of_128_columns_beyond_24_bits_round_as_the_level_says) {
-  constexpr int64_t kRows = 7, kColumns = 768;
-  Weights weights(type_named("IQ4_XS"), kRows, kColumns, 44);
+  Weights weights(type_named("IQ4_XS"), kLargeRows, kLargeColumns, 44);
   for (size_t i = 0; i < weights.data.size(); ++i) {
     const size_t at = i % weights.type->block_bytes;
     std::byte& b = weights.data[i];
@@ -389,24 +438,39 @@ TEST(Matmul, sums_of_128_columns_beyond_24_bits_round_as_the_level_says) {
     if (at >= 8)
       b = (b & std::byte{0x11}) | (b & std::byte{0x11}) << 1 | (b & std::byte{0x11}) << 2 | (b & std::byte{0x11}) << 3;
   }
-  // Token t has the signs of row t and nearly full size.
-  std::vector<float> x = random_inputs(kRows * kColumns, 45), signs(kColumns);
-  for (int64_t t = 0; t < kRows; ++t) {
-    weights.view().decode_row(t, signs.data());
-    for (int64_t c = 0; c < kColumns; ++c) {
-      float& v = x[t * kColumns + c];
-      v = std::copysign(0.9f + 0.1f * std::min(std::abs(v), 1.0f), signs[c]);
-    }
-  }
-  Pool pool(1);
-  on_every_level([&](const KernelTable& kernels) {
-    const Matrix matrix = Matrix::pack(weights.view(), kernels, pool);
-    EXPECT_TRUE(
-        same_bits(Product{pool, kernels}.of(matrix, x, kRows), reference_product(weights, x, kRows, kernels.isa)));
-  });
-  EXPECT_FALSE(
-      same_bits(reference_product(weights, x, kRows, Isa::avx2), reference_product(weights, x, kRows, Isa::avx512)))
+  const std::vector<float> x = inputs_with_signs_of(weights);
+  expect_bits_of_the_reference(weights, x, kLargeRows);
+  EXPECT_FALSE(same_bits(reference_product(weights, x, kLargeRows, Isa::avx2),
+                         reference_product(weights, x, kLargeRows, Isa::avx512)))
       << "no sum was large enough to be rounded";
+}
+
+TEST(Matmul, integer_sums_of_128_columns_beyond_24_bits_are_exact) {
+  Weights weights(type_named("Q6_K"), kLargeRows, kLargeColumns, 44);
+  const QuantType& type = *weights.type;
+  for (size_t i = 0; i < weights.data.size(); ++i) {
+    const size_t at = i % type.block_bytes;
+    std::byte& b = weights.data[i];
+    // Codes 0 .. 15 and 48 .. 63 by their upper bits, scales of 64 and more.
+    if (at >= 128 && at < 192) b = (b & std::byte{0x55}) | (b & std::byte{0x55}) << 1;
+    if (at >= 192 && at < 208) b = (b & std::byte{0xbf}) | (~b & std::byte{0x80}) >> 1;
+  }
+  const std::vector<float> x = inputs_with_signs_of(weights);
+  expect_bits_of_the_reference(weights, x, kLargeRows);
+
+  const RoundedInputs rounded(x, InputForm::per_128);
+  int64_t largest = 0;
+  for (int64_t t = 0; t < kLargeRows; ++t) {
+    BlockNumbers numbers;
+    std::vector<uint8_t> codes(type.block_elems);
+    type.integer->codes(weights.view().row(t).data(), codes.data());
+    type.integer->numbers(weights.view().row(t).data(), numbers);
+    int64_t total = 0;
+    for (int c = 0; c < 128; ++c)
+      total += int64_t{numbers.scales[c / 16]} * (codes[c] - 32) * rounded.q[t * kLargeColumns + c];
+    largest = std::max(largest, std::abs(total));
+  }
+  EXPECT_GT(largest, 1 << 24) << "floats would have held them";
 }
 
 TEST(Matmul, levels_from_avx2_on_have_the_same_bits_but_for_sums_of_floats) {
@@ -564,10 +628,10 @@ void expect_rounded(std::span<const float> x, InputForm form, int tokens, int to
     if (form == InputForm::per_32) {
       const int sum = expected.sum(c, 32);
       ASSERT_TRUE(same_number(number_at<float>(tile, base + 32 * tokens, token), d)) << c;
-      ASSERT_TRUE(same_number(number_at<float>(tile, base + 36 * tokens, token), -kBias * d)) << c;
+      ASSERT_TRUE(same_number(number_at<float>(tile, base + 36 * tokens, token), -kOffset * d)) << c;
       ASSERT_TRUE(same_number(number_at<float>(tile, base + 40 * tokens, token), d * static_cast<float>(sum))) << c;
       for (int i = 0; const int zero : {8, 16, 128})
-        ASSERT_EQ(number_at<int32_t>(tile, base + 44 * tokens, i++ * tokens + token), kBiasBits - zero * sum) << c;
+        ASSERT_EQ(number_at<int32_t>(tile, base + 44 * tokens, i++ * tokens + token), kOffsetBits - zero * sum) << c;
       continue;
     }
     ASSERT_TRUE(same_number(number_at<float>(tile, base + 136 * tokens, token), d)) << c;

@@ -23,7 +23,7 @@ void fetch_output(const PanelOutput& output, int tokens) {
     for (int r = 0; r < output.rows; r += kPanelRows) __builtin_prefetch(output.y + t * output.stride + r, 1, 3);
 }
 
-/// Asks for some lines of weights that come next; behind the last matrix nobody answers.
+/// Asks for some lines of weights that come next.
 void fetch_lines(const std::byte* weights, int64_t first, int64_t count) {
   for (int64_t line = first; line < first + count; ++line) __builtin_prefetch(weights + line * kLine, 0, 2);
 }
@@ -67,18 +67,18 @@ void UnpackedProduct::run(int64_t first, int64_t last) const {
   const int64_t most_panels = kBlockBytes / panel_bytes / kernels.panels * kernels.panels;
   const int64_t block = std::max<int64_t>(kernels.panels, most_panels);
   const int64_t fit = kSetBytes / (token_bytes() * kernels.most_tile);
-  const int64_t most = fit < kFewestTiles ? kMostTiles : std::min(fit, kMostTiles),
-                sets = (tiling.tiles + most - 1) / most;
+  const int64_t most = fit < kFewestTiles ? kMostTiles : std::min(fit, kMostTiles);
+  const int64_t sets = (tiling.tiles + most - 1) / most;
   Set set;
   for (int64_t begin = first; begin < last; begin += block)
     for (int64_t s = 0; s < sets; ++s) {
       if (sets > 1 || begin == first) fill(set, tiling.tiles * s / sets, tiling.tiles * (s + 1) / sets);
       for (int64_t panel = begin; panel < std::min(begin + block, last); panel += kernels.panels)
-        multiply(panel, std::min<int64_t>(kernels.panels, last - panel), set);
+        multiply(panel, std::min<int64_t>(kernels.panels, last - panel), last, set);
     }
 }
 
-void UnpackedProduct::multiply(int64_t panel, int64_t panels_here, const Set& set) const {
+void UnpackedProduct::multiply(int64_t panel, int64_t panels_here, int64_t end, const Set& set) const {
   const auto unpack = kernels.unpack[static_cast<int>(codes)][static_cast<int>(scales)];
   const int64_t group_bytes = panel_bytes / groups();
   alignas(64) float sums[kMostTiles][kMostPanels * kMostTile * kPanelRows];
@@ -93,7 +93,8 @@ void UnpackedProduct::multiply(int64_t panel, int64_t panels_here, const Set& se
 
   // While tiles multiply one block of weights from memory, the next one is asked for, a few lines beside each: all at
   // once they would be more than a core can wait for.
-  const int64_t block_lines = kSuperGroups * group_bytes / kLine, lines = (block_lines + set.tiles - 1) / set.tiles;
+  const int64_t block_lines = kSuperGroups * group_bytes / kLine + 2;  // it may begin and end within lines
+  const int64_t lines = (block_lines + set.tiles - 1) / set.tiles;
   UnpackedBlock blocks[kMostPanels];
   for (int64_t group = 0; group < groups(); group += kSuperGroups) {
     const int count = static_cast<int>(std::min<int64_t>(kSuperGroups, groups() - group));
@@ -102,11 +103,12 @@ void UnpackedProduct::multiply(int64_t panel, int64_t panels_here, const Set& se
       unpack(panels + (panel + p) * panel_bytes + group * group_bytes, count, table, blocks[p]);
     const int64_t next_panel = last ? panel + panels_here : panel, next_group = last ? 0 : group + count;
     const std::byte* const next_weights = panels + next_panel * panel_bytes + next_group * group_bytes;
+    const int64_t next_panels = last ? std::min(panels_here, end - next_panel) : panels_here;
     for (int64_t i = 0; i < set.tiles; ++i) {
       const Set::Tile& tile = set.of[i];
       const Set::Tile& next = set.of[i + 1 < set.tiles ? i + 1 : 0];
-      if (set.from_memory)
-        for (int64_t p = 0; p < panels_here; ++p) fetch_lines(next_weights + p * panel_bytes, i * lines, lines);
+      if (set.from_memory && i * lines < block_lines)
+        for (int64_t p = 0; p < next_panels; ++p) fetch_lines(next_weights + p * panel_bytes, i * lines, lines);
       if (last) fetch_output(output_of(tile), tile.size);
       tile.multiply({blocks, static_cast<int>(panels_here), count, tile.inputs + group * tile.group_bytes,
                      next.inputs + (i + 1 < set.tiles ? group : next_group) * next.group_bytes, sums[i]});

@@ -38,7 +38,8 @@ struct UnpackedProduct {
   struct Set;
   /// Tiles first .. last - 1.
   void fill(Set& set, int64_t first, int64_t last) const;
-  void multiply(int64_t panel, int64_t panels_here, const Set& set) const;
+  /// `end`: of the panels that come next.
+  void multiply(int64_t panel, int64_t panels_here, int64_t end, const Set& set) const;
   int64_t groups() const { return columns / kGroupColumns; }
   int64_t token_bytes() const;
 };

@@ -1,7 +1,9 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "quern/engine/engine.h"
 
+#include <fmt/format.h>
 #include <gtest/gtest.h>
+#include <unistd.h>
 
 #include <condition_variable>
 #include <filesystem>
@@ -205,9 +207,10 @@ TEST_F(EngineTest, a_closed_engine_lets_go_of_listeners_that_own_it) {
 }
 
 TEST_F(EngineTest, prefixes_outlive_it_on_disk) {
-  const auto dir = std::filesystem::path(::testing::TempDir()) / "quern-engine-prefixes";
+  const auto dir = std::filesystem::path(::testing::TempDir()) / fmt::format("quern-engine-prefixes-{}", ::getpid());
   std::filesystem::remove_all(dir);
   for (const int64_t cached : {0, 192}) {
+    engine_.reset();  // what it still has to write is there when it has gone
     auto engine = Engine::start(load(), {.parallel = 1, .cache_dir = dir});
     ASSERT_TRUE(engine) << engine.error().message;
     engine_ = *std::move(engine);

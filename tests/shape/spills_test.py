@@ -11,15 +11,18 @@ import unittest
 from tree import SOURCES, run
 
 # Moves per multiply instruction, a column for each size of tile, 1 .. 8 tokens. The first pattern of codes/scales or float/form that fits counts.
-# With 32 registers and GCC 12, the project's compiler, it is what was measured: none, but some words of packed scales in tiles of 6 tokens, and sums of Q2_K's 8. With 16 registers
-# sums of large tiles are in memory on purpose (matmul.kernel.cpp says why), and so are codes and masks of forms that unpack much: what was measured, a tenth
+# With 32 registers and GCC 12, the project's compiler, it is what was measured: none, but some words that unpack six bits and packed scales in tiles
+# of 4 tokens and more, and sums of 7 and 8 tokens and two panels, which are in memory on purpose. With 16 registers
+# sums of large tiles are in memory on purpose (matmul_tile.h says why), and so are codes and masks of forms that unpack much: what was measured, a tenth
 # and 0.1 more. Clang 19 spills more and builds no release: one row for all that it measured, with the same allowance.
 BUDGETS = {
     "GNU avx512": """
-        nibbles/sub_6_min       0     0     0     0     0   .05     0     0
-        five_bits/sub_6_min     0     0     0     0     0   .04     0     0
+        nibbles/sub_6_min       0     0     0     0     0   .05   .12    .2
         nibbles/sub_16_min      0     0     0     0     0   .05     0   .35
-        *                       0     0     0     0     0     0     0     0
+        nibbles/sub_16          0     0     0   .05     0     0   .06   .15
+        five_bits/sub_6_min     0     0     0     0     0   .04    .1   .15
+        six_bits/sub_16         0     0     0   .25     0     0   .06    .2
+        *                       0     0     0     0     0     0   .05    .1
     """,
     "GNU avx2": """
         nibbles/half*          .1    .1   .35   .35    .7   .75    .8   .95
@@ -82,7 +85,7 @@ BUDGETS = {
 # The products with inputs. A tile of T tokens has 8 T of them in a group of 32 columns, for each of its registers; with floats at least 4 T
 # in four columns (x86-64-v2 widens binary16 by products).
 MULTIPLY = {
-    "avx512": {"matmul": "vpdpbusd", "matmul_unpacked": "vpdpbusd", "matmul_float": r"vfmadd\w+ps"},
+    "avx512": {"matmul": "vpdpbusd", "matmul_two_streams": "vpdpbusd", "matmul_unpacked": "vpdpbusd", "matmul_float": r"vfmadd\w+ps"},
     "avx_vnni": {"matmul": "vpdpbusd", "matmul_float": r"vfmadd\w+ps"},
     "avx2": {"matmul": "vpmaddubsw", "matmul_float": r"vfmadd\w+ps"},
     "x86_64_v2": {"matmul": "pmaddubsw", "matmul_float": "mulps"},
@@ -207,7 +210,7 @@ class Spills(unittest.TestCase):
             self.assertEqual(objdump.returncode, 0, objdump.stderr)
             hot, promised = hot_loops(objdump.stdout, level, kernel)
             # Thirteen forms of up to 8 tokens, nine of 5 and 6, three of up to 3: nothing passes because nothing was found.
-            self.assertGreaterEqual(len(promised), {"matmul": 100, "matmul_unpacked": 18, "matmul_float": 9}[kernel], path)
+            self.assertGreaterEqual(len(promised), {"matmul": 100, "matmul_two_streams": 100, "matmul_unpacked": 18, "matmul_float": 9}[kernel], path)
             for form, tokens in sorted(promised - {of[1:] for of, _ in hot}):
                 problems.append(f"{level} {form}, {tokens} tokens: no loop")
             problems += [line for of, loop in hot if (line := problem(compiler, level, of, loop))]

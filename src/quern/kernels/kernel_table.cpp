@@ -9,7 +9,7 @@
 
 namespace quern {
 
-// Each level's object files export one constant per kernel family; nothing else of them is visible (a test sees to it).
+// Each object file of a level exports one constant; nothing else of them is visible (a test sees to it).
 #define QUERN_LEVEL(level)                                         \
   namespace level {                                                \
   extern const MatmulKernels matmul_kernels;                       \
@@ -37,8 +37,9 @@ QUERN_LEVEL(avx2)
 QUERN_LEVEL(avx_vnni)
 QUERN_LEVEL(avx512)
 namespace avx512 {
+extern const MatmulKernels two_stream_matmul_kernels;
 extern const UnpackedKernels unpacked_kernels;
-}
+}  // namespace avx512
 namespace avx512_bf16 {
 extern const PairedAttentionKernels paired_attention_kernels;
 }
@@ -53,8 +54,28 @@ const UnpackedKernels* unpacked_kernels([[maybe_unused]] Isa isa) {
   return nullptr;
 }
 
+const MatmulKernels* two_stream_matmul_kernels([[maybe_unused]] Isa isa) {
+#if defined(__x86_64__)
+  if (isa == Isa::avx512) return &avx512::two_stream_matmul_kernels;
+#endif
+  return nullptr;
+}
+
 namespace {
-const KernelTable& level_table(Isa isa) {
+#if defined(__x86_64__)
+/// What is faster on this CPU.
+KernelTable of_this_cpu(const KernelTable& level) {
+  KernelTable table = level;
+  __builtin_cpu_init();
+  if (!__builtin_cpu_is("intel")) return table;
+  table.unpacked = unpacked_kernels(level.isa);
+  if (const MatmulKernels* two = two_stream_matmul_kernels(level.isa)) table.matmul = two;
+  return table;
+}
+#endif
+
+/// The same on every CPU.
+const KernelTable& plain_table(Isa isa) {
   switch (isa) {
 #if defined(__x86_64__)
     case Isa::x86_64_v2:
@@ -63,15 +84,8 @@ const KernelTable& level_table(Isa isa) {
       return table_avx2;
     case Isa::avx_vnni:
       return table_avx_vnni;
-    case Isa::avx512: {
-      static const KernelTable table = [] {
-        KernelTable of_cpu = table_avx512;
-        __builtin_cpu_init();
-        if (__builtin_cpu_is("intel")) of_cpu.unpacked = unpacked_kernels(Isa::avx512);
-        return of_cpu;
-      }();
-      return table;
-    }
+    case Isa::avx512:
+      return table_avx512;
     case Isa::neon:
       break;
 #else
@@ -83,7 +97,22 @@ const KernelTable& level_table(Isa isa) {
   }
   check_failed(__FILE__, __LINE__, "kernel_table", "a level this binary does not have");
 }
+
+const KernelTable& level_table(Isa isa) {
+#if defined(__x86_64__)
+  static const std::vector<KernelTable> tables = [] {
+    std::vector<KernelTable> of_cpu;
+    for (const Isa usable : usable_isas()) of_cpu.push_back(of_this_cpu(plain_table(usable)));
+    return of_cpu;
+  }();
+  for (const KernelTable& table : tables)
+    if (table.isa == isa) return table;
+#endif
+  return plain_table(isa);
+}
 }  // namespace
+
+const MatmulKernels& matmul_kernels(Isa isa) { return *plain_table(isa).matmul; }
 
 std::string_view attention_form_name(AttentionForm form) { return form == AttentionForm::bf16 ? "bf16" : "f32"; }
 

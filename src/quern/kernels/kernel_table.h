@@ -44,6 +44,12 @@ const std::vector<AttentionForm>& attention_forms(Isa isa);
 /// slower for most types on AMD's, which have more.
 const UnpackedKernels* unpacked_kernels(Isa isa);
 
+/// Products of the level that read few tokens' weights as one stream from memory, on every CPU.
+const MatmulKernels& matmul_kernels(Isa isa);
+/// Those that read two panels at once and ask for them in two stages, or null. On CPUs of Intel they are faster, on
+/// AMD's slower. The bits are the same.
+const MatmulKernels* two_stream_matmul_kernels(Isa isa);
+
 /// The table of a level that `usable_isas` lists, with the best form of attention or the given one.
 const KernelTable& kernel_table(Isa isa);
 const KernelTable& kernel_table(Isa isa, AttentionForm form);

@@ -6,6 +6,7 @@
 #include <algorithm>
 
 #include "quern/kernels/attention.h"
+#include "quern/kernels/matmul.h"
 
 namespace quern {
 namespace {
@@ -33,6 +34,23 @@ TEST(KernelTable, takes_weights_apart_where_the_level_can_or_not_at_all) {
     EXPECT_TRUE(!chosen || chosen == unpacked_kernels(isa));
     for (const AttentionForm form : attention_forms(isa))
       EXPECT_EQ(kernel_table(isa, form).unpacked, kernel_table(isa).unpacked);
+  }
+}
+
+TEST(KernelTable, reads_one_stream_or_two_with_tiles_of_the_same_sizes) {
+  for (const Isa isa : usable_isas()) {
+    const MatmulKernels &one = matmul_kernels(isa), *two = two_stream_matmul_kernels(isa);
+    EXPECT_EQ(two != nullptr, isa == Isa::avx512);
+    for (const AttentionForm form : attention_forms(isa)) {
+      const MatmulKernels* chosen = kernel_table(isa, form).matmul;
+      EXPECT_TRUE(chosen == &one || chosen == two);
+      EXPECT_EQ(chosen, kernel_table(isa).matmul);
+    }
+    EXPECT_EQ(one.panels[0], 1);
+    if (!two) continue;
+    EXPECT_EQ(two->tokens, one.tokens);
+    EXPECT_EQ(two->many_tokens, one.many_tokens);
+    for (int t = 0; t < two->tokens; ++t) EXPECT_EQ(two->panels[t], 2) << t + 1 << " tokens";
   }
 }
 

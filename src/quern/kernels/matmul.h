@@ -96,6 +96,8 @@ struct IntegerTile {
   int64_t groups;           ///< columns / 32
   const uint8_t* table;     ///< [16], or null
   PanelOutput out;
+  /// The panels that are read after these, as large: their first lines are asked for meanwhile. Any address will do.
+  const std::byte* next;
 };
 
 /// Plain floats: panel[k][16 rows].

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 #pragma once
 
-// How the tiles of integers read a panel and their inputs, for matmul.kernel.cpp and matmul_unpacked: codes of a step,
+// How the tiles of integers read a panel and their inputs, for matmul_tile.h and matmul_unpacked: codes of a step,
 // scales and minima.
 
 #include "quern/kernels/matmul.h"
@@ -9,12 +9,6 @@
 
 namespace quern::QUERN_ISA {
 namespace {
-
-// Far enough ahead of the codes that memory answers in time while few tokens are computed: to the second-level cache,
-// which waits for more lines at a time than the first, and from there to the first.
-constexpr int kAheadBytes = 8192, kNearBytes = 2048;
-/// Where lines of a panel are fetched to: what comes from memory to both caches, one after the other.
-enum class Fetch { both_caches, first_cache };
 
 /// A register of rows: where its panel is read, and which part of the panel's vectors it is.
 struct Rows {
@@ -26,16 +20,43 @@ struct Rows {
   QUERN_INLINE IntReg int8(int offset) const { return int_load_int8(at + offset + part * kRegLanes); }
 };
 
-/// Asks for the lines that come so far after the next `bytes`. Each line of the panel once: parts of a register row
-/// share them.
-template <Fetch F>
-QUERN_INLINE void fetch_ahead(const Rows& rows, int bytes) {
-  if (rows.part != 0) return;
-  for (int i = 0; i < bytes; i += 64) {
-    __builtin_prefetch(rows.at + kAheadBytes + i, 0, F == Fetch::first_cache ? 3 : 2);
-    if constexpr (F == Fetch::both_caches) __builtin_prefetch(rows.at + kNearBytes + i, 0, 3);
+/// How a tile reads few tokens' weights from memory. `one`: two panels at a time only where they share the inputs of
+/// many tokens, lines asked for 10 KiB ahead. `two`: by twos wherever registers allow it, lines asked for first to the
+/// second-level cache, which on Intel's servers waits for three times as many at a time as the first, then to that.
+enum class Streams { one, two };
+
+/// Asks for weights ahead of their use, as many steps of `Bytes` as panels have: in each panel up to its end, then in
+/// the one that follows it, but never further than that. No branches: with one in their loops GCC moves sums to memory.
+template <int Bytes, Streams streams>
+struct FetchAhead {
+  const std::byte* end;  ///< of the panel of the first rows; the others follow
+  int64_t panel_bytes;
+  int64_t jump;  ///< from there to the panel that follows
+  int64_t far = 32768 / Bytes * Bytes, near = (streams == Streams::two ? 2048 : 10240) / Bytes * Bytes;
+
+  /// Panels from `panel` on are read together, then those from `next` on.
+  QUERN_INLINE FetchAhead(const std::byte* panel, int64_t bytes, const std::byte* next)
+      : end(panel + bytes), panel_bytes(bytes), jump(next - end) {
+    if (far > panel_bytes) far = panel_bytes;
+    if (near > panel_bytes) near = panel_bytes;
   }
-}
+
+  /// In panel `index` of these, which is read at `rows`. Each line once: parts of a register row share them.
+  QUERN_INLINE void step(const Rows& rows, int index) const {
+    if (rows.part != 0) return;
+    if constexpr (streams == Streams::two) ask<2>(rows.at + far, index);
+    ask<3>(rows.at + near, index);
+  }
+
+ private:
+  /// `locality` as __builtin_prefetch counts it: 3 is to the first cache, 2 to the second.
+  template <int locality>
+  QUERN_INLINE void ask(const std::byte* at, int index) const {
+    if (at >= end + index * panel_bytes) at += jump;
+#pragma GCC unroll 16
+    for (int i = 0; i < Bytes; i += 64) __builtin_prefetch(at + i, 0, locality);
+  }
+};
 
 /// Masks as a compiler cannot know them: it would move them out of the loops into registers that the sums need. Loaded
 /// again in every group they cost nothing, most as an operand in memory.

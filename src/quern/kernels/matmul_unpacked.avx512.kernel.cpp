@@ -2,7 +2,7 @@
 
 // Products with weights that were taken apart before: for CPUs that do 512 bits on two ports, which are the ones that
 // products want. Taking a panel apart for each tile of six tokens anew would cost a third of their time. Operations
-// and their order are those of matmul.kernel.cpp, and so are the bits.
+// and their order are those of matmul_tile.h, and so are the bits.
 
 #include "quern/kernels/matmul.h"
 #include "quern/kernels/matmul_panel.h"

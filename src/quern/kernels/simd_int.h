@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 #pragma once
 
-// Products of unsigned or signed codes with int8 inputs, four columns to a 32-bit lane, for matmul.kernel.cpp; one
+// Products of unsigned or signed codes with int8 inputs, four columns to a 32-bit lane, for matmul_tile.h; one
 // register at a time, beside the float registers of simd.h. Every sum of integers here is exact.
 
 #include "quern/kernels/matmul.h"

@@ -65,6 +65,13 @@ int64_t experts_in_use(std::span<const int> begins) {
   return n;
 }
 
+/// Where reading goes on after expert `e`: with the same panels of the next one that has slots.
+PanelsAhead next_expert(std::span<const Matrix> of, std::span<const int> begins, int e, int64_t panel) {
+  for (++e; e + 1 < static_cast<int>(begins.size()); ++e)
+    if (begins[e + 1] > begins[e]) return {&of[e], panel};
+  return {};
+}
+
 /// Passes the panels of all groups that have slots to fn(group, first, last), as `work_through` does: they stand one
 /// after the other and are cut where the cost is equal, in whole units, so that a worker reads few long pieces.
 template <typename Fn>
@@ -161,10 +168,12 @@ void experts_up(const Worker& worker, const KernelTable& kernels, const Experts&
     for (int64_t run = first; run < last; run += kRunPanels) {
       const int64_t end = std::min(run + kRunPanels, last);
       const int64_t row = run * kPanelRows, rows = std::min(end * kPanelRows, n_ff) - row;
+      const PanelsAhead next =
+          end < panels ? PanelsAhead{&experts.gate[e], end} : next_expert(experts.gate, begins, e, 0);
       float* gates = gate + begins[e] * n_ff + row;
       float* ups = up + begins[e] * n_ff + row;
-      matmul_piece(worker, {&experts.gate[e], nullptr, gates, n_ff}, run, end, x, e);
-      matmul_piece(worker, {&experts.up[e], nullptr, ups, n_ff}, run, end, x, e);
+      matmul_piece(worker, {&experts.gate[e], nullptr, gates, n_ff}, run, end, x, e, {&experts.up[e], run});
+      matmul_piece(worker, {&experts.up[e], nullptr, ups, n_ff}, run, end, x, e, next);
       for (int64_t s = begins[e]; s < begins[e + 1]; ++s, gates += n_ff, ups += n_ff)
         kernels.vector->swiglu(gates, ups, gates, rows);
     }
@@ -202,7 +211,10 @@ void experts_down(const Worker& worker, const KernelTable& kernels, const Expert
       for (int64_t first = begin; first < end; first += run) {
         const int64_t last = std::min(first + run, end);
         const int64_t row = first * kPanelRows, rows = std::min(last * kPanelRows, n_embd) - row;
-        matmul_piece(worker, {&experts.down[e], nullptr, mine, rows}, first, last, x, e);
+        PanelsAhead next = {&experts.down[e], last};
+        if (last == end) next = next_expert(experts.down, begins, e, begin);
+        if (!next.weight && end < panels) next = next_expert(experts.down, begins, -1, end);
+        matmul_piece(worker, {&experts.down[e], nullptr, mine, rows}, first, last, x, e, next);
         for (int64_t s = 0; s < count; ++s) {
           const int64_t slot = begins[e] + s;
           kernels.vector->add_scaled(y + slots.token[slot] * n_embd + row, mine + s * rows, slots.weight[slot], rows);

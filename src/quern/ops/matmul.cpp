@@ -166,13 +166,14 @@ struct MatrixProduct {
   const Activations::View& x;
   int64_t first, last;
   int64_t slot, count;
+  PanelsAhead next;
 
   static MatrixProduct of_group(const Worker& worker, const MatmulJob& job, const Activations& inputs, int64_t first,
-                                int64_t last, int group) {
+                                int64_t last, int group, const PanelsAhead& next) {
     const Activations::View& x = inputs.views_[worker.index()];
-    if (x.begins.empty()) return {job, x, first, last, 0, x.tokens};
+    if (x.begins.empty()) return {job, x, first, last, 0, x.tokens, next};
     const int begin = x.begins[group], count = x.begins[group + 1] - begin;
-    return {job, x, first, last, x.repeats ? 0 : begin, count};
+    return {job, x, first, last, x.repeats ? 0 : begin, count, next};
   }
 
   void run() const {
@@ -184,8 +185,8 @@ struct MatrixProduct {
   }
 
  private:
-  const std::byte* panel_data(int64_t panel) const {
-    return job.weight->memory_.data() + panel * job.weight->panel_bytes_;
+  static const std::byte* panel_data(const Matrix& weight, int64_t panel) {
+    return weight.memory_.data() + panel * weight.panel_bytes_;
   }
   PanelOutput output(int64_t panel, int64_t panels, int64_t token) const {
     const int64_t row = panel * kPanelRows;
@@ -231,6 +232,12 @@ struct MatrixProduct {
       product.run(first, last);
       return;
     }
+    // Of several tiles the last ones find their weights in cache, and what comes next is no use before all are done.
+    const bool turns = next.weight && tiling.tiles == 1;
+    const auto following = [&](int64_t panel) {
+      if (panel == last && turns) return panel_data(*next.weight, next.first);
+      return panel_data(w, panel < panels_of(w) ? panel : first);  // behind the last one lies nothing of use
+    };
     in_blocks(tiling, [&](int64_t tile, int64_t begin, int64_t end) {
       const int size = tiling.size(tile);
       const int64_t token = tiling.begin(tile);
@@ -238,8 +245,8 @@ struct MatrixProduct {
       const std::byte* inputs = all_inputs + token * token_bytes;
       const int64_t step = kernels.panels[size - 1];
       for (int64_t panel = begin; panel < end; panel += step)
-        call({panel_data(panel), w.panel_bytes_, inputs, w.columns_ / kGroupColumns, w.table_,
-              output(panel, std::min(step, end - panel), token)});
+        call({panel_data(w, panel), w.panel_bytes_, inputs, w.columns_ / kGroupColumns, w.table_,
+              output(panel, std::min(step, end - panel), token), following(std::min(panel + step, end))});
     });
   }
 
@@ -253,14 +260,14 @@ struct MatrixProduct {
       const auto call = kernels.tile[static_cast<int>(w.floats_)][tiling.size(tile) - 1];
       const float* inputs = x.x + (slot + token) * x.columns;
       for (int64_t panel = begin; panel < end; ++panel)
-        call({panel_data(panel), inputs, x.columns, x.columns, output(panel, 1, token)});
+        call({panel_data(w, panel), inputs, x.columns, x.columns, output(panel, 1, token)});
     });
   }
 };
 
 void matmul_piece(const Worker& worker, const MatmulJob& job, int64_t first_panel, int64_t last_panel,
-                  const Activations& x, int group) {
-  MatrixProduct::of_group(worker, job, x, first_panel, last_panel, group).run();
+                  const Activations& x, int group, const PanelsAhead& next) {
+  MatrixProduct::of_group(worker, job, x, first_panel, last_panel, group, next).run();
 }
 
 void matmul(const Worker& worker, std::span<const MatmulJob> jobs, const Activations& x) {
@@ -272,13 +279,15 @@ void matmul(const Worker& worker, std::span<const MatmulJob> jobs, const Activat
   const int64_t block = panels * kPanelBlockBytes / std::max<int64_t>(1, bytes);
   worker.work_through(panels, kGrain, block, [&](int64_t begin, int64_t end) {
     int64_t first = 0;  // of the job's panels among all
-    for (const MatmulJob& job : jobs) {
+    for (size_t j = 0; j < jobs.size(); ++j) {
+      const MatmulJob& job = jobs[j];
       const int64_t count = panels_of(*job.weight);
       const int64_t from = std::max(begin - first, int64_t{0}), to = std::min(end - first, count);
       if (from < to) {
         MatmulJob piece = job;
         piece.y += from * kPanelRows;
-        matmul_piece(worker, piece, from, to, x, 0);
+        const bool goes_on = to == count && j + 1 < jobs.size();
+        matmul_piece(worker, piece, from, to, x, 0, goes_on ? PanelsAhead{jobs[j + 1].weight, 0} : PanelsAhead{});
       }
       first += count;
     }

@@ -175,9 +175,16 @@ struct MatmulJob {
 void matmul(const Worker& worker, std::span<const MatmulJob> jobs, const Activations& x);
 inline void matmul(const Worker& worker, const MatmulJob& job, const Activations& x) { matmul(worker, {&job, 1}, x); }
 
+/// Where a worker reads on after a piece: panels `first` and after of a matrix. They are asked for while the last ones
+/// of the piece are multiplied.
+struct PanelsAhead {
+  const Matrix* weight = nullptr;  ///< null: not known, or right behind the piece
+  int64_t first = 0;
+};
+
 /// A piece of a product for one worker alone: panels [first, last) of the matrix (16 rows each) times the inputs of one
 /// group. Here y is where the first of these rows goes for the first slot of the group.
 void matmul_piece(const Worker& worker, const MatmulJob& job, int64_t first_panel, int64_t last_panel,
-                  const Activations& x, int group);
+                  const Activations& x, int group, const PanelsAhead& next = {});
 
 }  // namespace quern

@@ -174,7 +174,8 @@ template <typename Test>
 void on_every_level(Test test) {
   for (Isa isa : usable_isas())
     for (const KernelTable& kernels : table_ways(isa)) {
-      SCOPED_TRACE(fmt::format("{}{}", isa_name(isa), kernels.unpacked ? ", unpacked" : ""));
+      SCOPED_TRACE(fmt::format("{}{}{}", isa_name(isa), kernels.unpacked ? ", unpacked" : "",
+                               kernels.matmul == two_stream_matmul_kernels(isa) ? ", two streams" : ""));
       test(kernels);
     }
 }

@@ -15,13 +15,16 @@
 
 namespace quern {
 
-/// The kernels of a level, with and without taking weights apart for many tiles, whatever is faster here.
+/// The kernels of a level in all ways it has, whatever is faster here: plain; with weights taken apart for many tiles;
+/// with two streams. The two last where the level has them.
 inline std::vector<KernelTable> table_ways(Isa isa) {
-  KernelTable plain = kernel_table(isa), unpacked = plain;
+  KernelTable plain = kernel_table(isa);
+  plain.matmul = &matmul_kernels(isa);
   plain.unpacked = nullptr;
-  unpacked.unpacked = unpacked_kernels(isa);
-  if (!unpacked.unpacked) return {plain};
-  return {plain, unpacked};
+  std::vector<KernelTable> ways = {plain};
+  if (const UnpackedKernels* kernels = unpacked_kernels(isa)) ways.emplace_back(plain).unpacked = kernels;
+  if (const MatmulKernels* kernels = two_stream_matmul_kernels(isa)) ways.emplace_back(plain).matmul = kernels;
+  return ways;
 }
 
 /// Runs its tests once per level that this machine has.

@@ -45,8 +45,11 @@ Result<FfnBlock> FfnBlock::load(Loader& loader, int layer, const FfnSpec& spec) 
 void FfnBlock::inner_rows(const Worker& worker, Step& step, int64_t first, int64_t last, const Inner& out) const {
   const int64_t rows = std::min(last * kPanelRows, spec_.n_ff) - first * kPanelRows;
   worker.phase(Phase::ffn_up);
-  matmul_piece(worker, {&gate_, or_null(gate_bias_), out.gate, out.stride}, first, last, step.activations, 0);
-  matmul_piece(worker, {&up_, or_null(up_bias_), out.up, out.stride}, first, last, step.activations, 0);
+  matmul_piece(worker, {&gate_, or_null(gate_bias_), out.gate, out.stride}, first, last, step.activations, 0,
+               {&up_, first});
+  const bool goes_on = last * kPanelRows < spec_.n_ff;
+  matmul_piece(worker, {&up_, or_null(up_bias_), out.up, out.stride}, first, last, step.activations, 0,
+               goes_on ? PanelsAhead{&gate_, last} : PanelsAhead{});
   worker.phase(Phase::gating);
   for (int64_t t = 0; t < step.tokens; ++t) {
     float* const gate = out.gate + t * out.stride;

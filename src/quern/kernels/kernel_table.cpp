@@ -1,6 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "quern/kernels/kernel_table.h"
 
+#include <algorithm>
+
 #include "quern/kernels/attention.h"
 #include "quern/kernels/delta.h"
 #include "quern/kernels/limits.h"
@@ -63,9 +65,33 @@ const MatmulKernels* two_stream_matmul_kernels([[maybe_unused]] Isa isa) {
 
 namespace {
 #if defined(__x86_64__)
+/// For CPUs whose products leave ports to instructions that unpack: of Q4_K, Q5_K and Q6_K, which need the most.
+const UnpackedKernels& few_unpacked_kernels() {
+  static const UnpackedKernels few = [] {
+    const UnpackedKernels& all = avx512::unpacked_kernels;
+    UnpackedKernels kernels = {.panels = all.panels,
+                               .least_tile = all.least_tile,
+                               .most_tile = all.most_tile,
+                               .unpack = {},
+                               .tile = {},
+                               .write = all.write};
+    const auto take = [&](Codes codes, Scales scales) {
+      const int c = static_cast<int>(codes), s = static_cast<int>(scales);
+      kernels.unpack[c][s] = all.unpack[c][s];
+      std::ranges::copy(all.tile[c][s], kernels.tile[c][s]);
+    };
+    take(Codes::nibbles, Scales::sub_6_min);
+    take(Codes::five_bits, Scales::sub_6_min);
+    take(Codes::six_bits, Scales::sub_16);
+    return kernels;
+  }();
+  return few;
+}
+
 /// What is faster on this CPU.
 KernelTable of_this_cpu(const KernelTable& level) {
   KernelTable table = level;
+  if (level.isa == Isa::avx512) table.unpacked = &few_unpacked_kernels();
   __builtin_cpu_init();
   if (!__builtin_cpu_is("intel")) return table;
   table.unpacked = unpacked_kernels(level.isa);

@@ -40,8 +40,8 @@ AttentionForm best_attention_form(Isa isa);
 /// f32, and bf16 where this CPU has it with the level.
 const std::vector<AttentionForm>& attention_forms(Isa isa);
 
-/// Those of the level, or null. They are faster on CPUs of Intel, whose 512-bit instructions share two ports, and
-/// slower for most types on AMD's, which have more.
+/// Those of the level, or null. They are faster on CPUs of Intel, whose 512-bit instructions share two ports; on AMD's,
+/// which have more, for few types (docs/kernels.md), and the table there has these alone.
 const UnpackedKernels* unpacked_kernels(Isa isa);
 
 /// Products of the level that read few tokens' weights as one stream from memory, on every CPU.

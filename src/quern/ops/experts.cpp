@@ -18,6 +18,8 @@ constexpr int64_t kFewTokens = 4;
 constexpr int64_t kPanelReadSlots = 3;
 // Panels that kernels take at a time.
 constexpr int64_t kGrain = 2;
+// Pieces of the panels of all experts, at least. Costs are estimates: what is left at the end should be small.
+constexpr int64_t kCuts = 32;
 // Rows that are rounded with one scale, at most.
 constexpr int64_t kPiecePanels = input_columns(InputForm::per_128) / kPanelRows;
 // Panels of an expert that are multiplied before their results go on: these stay in the second-level cache.
@@ -73,7 +75,7 @@ PanelsAhead next_expert(std::span<const Matrix> of, std::span<const int> begins,
 }
 
 /// Passes the panels of all groups that have slots to fn(group, first, last), as `work_through` does: they stand one
-/// after the other and are cut where the cost is equal, in whole units, so that a worker reads few long pieces.
+/// after the other and are cut where the cost is equal, in whole units.
 template <typename Fn>
 void work_through_panels(const Worker& worker, std::span<const int> begins, int64_t panels, int64_t unit_panels,
                          Fn fn) {
@@ -86,7 +88,7 @@ void work_through_panels(const Worker& worker, std::span<const int> begins, int6
   int64_t total = 0;
   for (int g = 0; g < n_groups; ++g) total += cost(g) * units;
   const int64_t grain = 1 + total / Share::kMostUnits;
-  worker.work_through(total, grain, total, [&](int64_t begin, int64_t end) {
+  worker.work_through(total, grain, std::max(grain, total / kCuts), [&](int64_t begin, int64_t end) {
     int64_t at = 0;
     for (int g = 0; g < n_groups && at < end; ++g) {
       const int64_t each = cost(g);
